@@ -1,0 +1,5 @@
+package safefile
+
+import "golang.org/x/sys/unix"
+
+const noatime = unix.O_NOATIME

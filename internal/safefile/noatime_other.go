@@ -1,0 +1,5 @@
+//go:build unix && !linux
+
+package safefile
+
+const noatime = 0
