@@ -69,7 +69,7 @@ func TestWhatIsRecordedOfAFile(t *testing.T) {
 		"hostile/gzip-cut-in-the-trailer.pcap.gz": {
 			Format: "pcap", Wrapper: "gzip", PayloadSize: 170, Packets: 2, PacketBytes: 114,
 			First: at(t0, 1000), Last: at(t0+1, 2000), LinkTypes: []string{"EN10MB"}, Interfaces: 1,
-			Truncated: true, Note: "cut short: ends after 170 bytes, inside the record at byte 170",
+			Truncated: true, Note: "cut short: the compressed data ends early, after 170 bytes of content",
 		},
 		"hostile/pcap-cut-in-a-packet.pcap": {
 			Format: "pcap", Packets: 1, PacketBytes: 43, First: at(t0, 0), Last: at(t0, 0),
@@ -116,7 +116,7 @@ func TestEveryFileOfTheCorpusIsHashedToItsEnd(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		got, err := Reader(t.Context(), bytes.NewReader(data), pcapio.Budget{})
+		got, err := Reader(t.Context(), bytes.NewReader(data), pcapio.Budget{Free: 16 << 20})
 		if got.Size != int64(len(data)) || got.SHA256 != fmt.Sprintf("%x", sha256.Sum256(data)) || got.SHA1 != fmt.Sprintf("%x", sha1.Sum(data)) {
 			t.Errorf("%s: size %d of %d, or a digest is wrong", path, got.Size, len(data))
 		}

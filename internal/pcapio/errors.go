@@ -23,10 +23,14 @@ func (e *NotCaptureError) Error() string { return ErrNotCapture.Error() + ": " +
 func (e *NotCaptureError) Unwrap() error { return ErrNotCapture }
 
 // TruncatedError says that the file ends inside the record that starts at byte
-// Offset; Size is how many bytes there are.
+// Offset; Size is how many bytes there are. They are equal when compressed data
+// ends early between two records.
 type TruncatedError struct{ Offset, Size int64 }
 
 func (e *TruncatedError) Error() string {
+	if e.Offset == e.Size {
+		return fmt.Sprintf("%v: the compressed data ends early, after %d bytes of content", ErrTruncated, e.Size)
+	}
 	return fmt.Sprintf("%v: ends after %d bytes, inside the record at byte %d", ErrTruncated, e.Size, e.Offset)
 }
 func (e *TruncatedError) Unwrap() error { return ErrTruncated }

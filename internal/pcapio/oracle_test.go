@@ -144,7 +144,10 @@ var tsharkDiffers = map[string]string{
 func TestTsharkSeesThePacketsThatWeSee(t *testing.T) {
 	tshark := tool(t, "tshark")
 	for _, c := range corpus() {
-		if c.packets == 0 || c.end == over || strings.Contains(c.name, "-big-") || c.differs != "" {
+		// Each run takes long to start, and capinfos has seen the first and the
+		// last packet of every file.
+		several := c.packets > 1 && strings.HasPrefix(c.name, "good/pcap") && !strings.Contains(c.name, "-big-")
+		if c.differs != "" || !several && !strings.Contains(c.name, "len-") {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {

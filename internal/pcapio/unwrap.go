@@ -18,7 +18,7 @@ const (
 )
 
 // Budget bounds what a compressed file may unwrap to. A field that is 0 takes
-// its value from DefaultBudget.
+// its value from DefaultBudget().
 type Budget struct {
 	Bytes  int64 // at most so many bytes in all
 	Ratio  int64 // at most so many bytes for each compressed byte …
@@ -26,9 +26,12 @@ type Budget struct {
 	Window int64 // largest zstd window, which is what unwrapping it costs in memory
 }
 
-// DefaultBudget lets every honest capture pass: the largest frames full of
-// zeros compress to about a five hundredth, and `zstd -20` needs 32 MiB.
-var DefaultBudget = Budget{Bytes: 64 << 30, Ratio: 500, Free: 256 << 20, Window: 32 << 20}
+// DefaultBudget lets every honest capture pass: packets differ at least in their
+// times, so that files of them rarely compress to less than a hundredth, and
+// `zstd --ultra -20` needs a window of 32 MiB.
+func DefaultBudget() Budget {
+	return Budget{Bytes: 64 << 30, Ratio: 500, Free: 256 << 20, Window: 32 << 20}
+}
 
 func (b Budget) withDefaults() Budget {
 	or := func(v, d int64) int64 {
@@ -37,17 +40,21 @@ func (b Budget) withDefaults() Budget {
 		}
 		return v
 	}
+	d := DefaultBudget()
 	return Budget{
-		Bytes:  or(b.Bytes, DefaultBudget.Bytes),
-		Ratio:  or(b.Ratio, DefaultBudget.Ratio),
-		Free:   or(b.Free, DefaultBudget.Free),
-		Window: or(b.Window, DefaultBudget.Window),
+		Bytes:  or(b.Bytes, d.Bytes),
+		Ratio:  or(b.Ratio, d.Ratio),
+		Free:   or(b.Free, d.Free),
+		Window: or(b.Window, d.Window),
 	}
 }
 
 // peekSize is how much Unwrap reads to see what a stream is; a multiple of a
 // page, so that the reads after it stay aligned.
 const peekSize = 4096
+
+// compressedBuffer is how much compressed data is read at once.
+const compressedBuffer = 64 << 10
 
 // Payload is the content of a file without its wrapper. Its Read returns
 // io.ErrUnexpectedEOF when the compressed data ends early, a *FormatError when
@@ -110,7 +117,7 @@ func Unwrap(r io.Reader, b Budget) (*Payload, error) {
 		return p, nil
 	}
 	p.src.r = io.MultiReader(bytes.NewReader(p.head), p.src.r)
-	in := bufio.NewReaderSize(p.src, readBuffer)
+	in := bufio.NewReaderSize(p.src, compressedBuffer)
 	if p.Wrapper == Gzip {
 		p.decode = &members{in: in, payload: p}
 		return p, nil
