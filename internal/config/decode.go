@@ -94,7 +94,7 @@ func (l literal) decode(t reflect.Type) (reflect.Value, bool) {
 	p := reflect.New(t)
 	v := p.Elem()
 	if u, ok := p.Interface().(encoding.TextUnmarshaler); ok {
-		if _, bare := p.Interface().(bareNumber); !(l.kind == unstable.String || bare && l.kind == unstable.Integer) {
+		if _, bare := p.Interface().(bareNumber); l.kind != unstable.String && (!bare || l.kind != unstable.Integer) {
 			return v, false
 		}
 		return v, u.UnmarshalText([]byte(l.text)) == nil
@@ -120,7 +120,7 @@ func (l literal) decode(t reflect.Type) (reflect.Value, bool) {
 	case reflect.Bool:
 		want = unstable.Bool
 	}
-	if l.kind != want && !(want == unstable.Float && l.kind == unstable.Integer) {
+	if l.kind != want && (want != unstable.Float || l.kind != unstable.Integer) {
 		return v, false
 	}
 	return v, setScalar(v, l.text)

@@ -253,7 +253,7 @@ func (d *document) fail(pos int, key, format string, args ...any) {
 // plainWords says what the parser's messages mean to the writer of a file. Only
 // these texts are ever shown: the parser's own may quote a character.
 var plainWords = []struct{ prefix, text string }{
-	{"expected newline", "expected the end of the line"},
+	{"expected newline", "expected the end of the line; a string stands in quotes"},
 	{"expected ']]'", "expected ]] after the name of the list"},
 	{"expected ']' to", "expected ] after the name of the table"},
 	{"expected ',' or ']'", "expected a comma or ] in the list"},

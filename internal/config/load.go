@@ -15,6 +15,7 @@
 package config
 
 import (
+	"capagent/internal/secret"
 	"errors"
 	"fmt"
 	"io"
@@ -26,8 +27,6 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
-
-	"capagent/internal/secret"
 )
 
 // maxFile bounds the configuration file.
@@ -176,8 +175,11 @@ func newReport(d *document) *report {
 	return &report{doc: d, at: map[int]bool{}, lines: map[int]bool{}}
 }
 
+// full reports that there is nothing to add at pos.
+func (r *report) full(pos int) bool { return r.at[pos] || len(r.errs) > maxErrors }
+
 func (r *report) add(pos int, key, format string, args ...any) {
-	if r.at[pos] || len(r.errs) > maxErrors {
+	if r.full(pos) {
 		return
 	}
 	r.at[pos] = true
@@ -272,6 +274,9 @@ func (l *Loaded) applyValue(f leaf, it item, known *report) {
 // unknown reports the i-th part of an item's key, which table does not have.
 func (l *Loaded) unknown(table *node, path string, it item, i int, known *report) {
 	s := it.path[i]
+	if known.full(s.pos) {
+		return // a hint costs more than a key
+	}
 	isTableName := it.isHeader || i < len(it.path)-1
 	what := "unknown key"
 	if isTableName {

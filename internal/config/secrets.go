@@ -1,6 +1,7 @@
 package config
 
 import (
+	"capagent/internal/secret"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,6 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
-
-	"capagent/internal/secret"
 )
 
 // group is a secret with the keys that may give it: a field of type

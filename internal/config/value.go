@@ -68,7 +68,7 @@ func (d Duration) String() string {
 		if strings.HasSuffix(s, "h0m") {
 			s = strings.TrimSuffix(s, "0m")
 		}
-		b.WriteString(s)
+		b.WriteString(strings.Replace(s, "µs", "us", 1))
 	}
 	return b.String()
 }
@@ -179,7 +179,9 @@ func (r *Rate) UnmarshalText(text []byte) error {
 		*r = 0
 		return nil
 	}
+	// Sizes are written in any case, but "10Mb/s" means bits to many.
 	n, ok := quantity(word, sizeUnits, false)
+	ok = ok && !strings.HasSuffix(word, "b")
 	if !ok {
 		n, ok = quantity(word, bitUnits, false)
 		n /= 8
