@@ -27,8 +27,10 @@ func TestMain(m *testing.M) {
 		os.Stderr.WriteString(canary)
 		os.Exit(7)
 	case "flood":
-		for range 100 {
-			os.Stdout.WriteString(strings.Repeat(canary, 1000))
+		for {
+			if _, err := os.Stdout.WriteString(strings.Repeat(canary, 1000)); err != nil {
+				os.Exit(1)
+			}
 		}
 	case "hang":
 		os.Stdout.WriteString(canary)
@@ -136,6 +138,7 @@ func TestRefusalsNameTheKeyAndTheWayOut(t *testing.T) {
 		{"secret given as a file name", Source{File: canary}, []string{"x.token_file: the file"}},
 		{"secret given as a command", Source{Command: canary}, []string{"x.token_command", "PATH"}},
 		{"secret given as an absolute command", Source{Command: "/" + canary + " a"}, []string{"x.token_command"}},
+		{"secret given as a command that is no program", Source{Command: `"` + write(t, canary, "", 0o600) + `"`}, []string{"x.token_command", "could not be run"}},
 		{"unclosed quote", Source{Command: `prog "` + canary}, []string{"closing", "quote"}},
 		{"failing command", Source{Command: self(t, "fail")}, []string{"x.token_command", "7"}},
 		{"unset variable", Source{Value: literal(t, "@{env:NOPE}")}, []string{"x.token: @{env:NOPE}", "not set"}},
@@ -183,7 +186,7 @@ func TestAMachineWithoutKeyringSaysSo(t *testing.T) {
 
 func TestCommandIsBoundedInOutputAndTime(t *testing.T) {
 	flood := Source{Key: "x", Command: self(t, "flood")}
-	if _, err := Resolve(t.Context(), flood); err == nil || !strings.Contains(err.Error(), "65536") || leaks(err.Error()) {
+	if _, err := Resolve(t.Context(), flood); err == nil || !strings.Contains(err.Error(), "wrote more than 65536") || leaks(err.Error()) {
 		t.Errorf("flood: %v", err)
 	}
 	hang := Source{Key: "x", Command: self(t, "hang"), Timeout: 50 * time.Millisecond}

@@ -44,3 +44,12 @@ func TestWordsMatchTheShells(t *testing.T) {
 		}
 	})
 }
+
+func TestProgramOfTheWorkingDirectoryIsNotRunByItsBareName(t *testing.T) {
+	t.Chdir(filepath.Dir(write(t, canary, "#!/bin/sh\necho x\n", 0o755)))
+	t.Setenv("PATH", ".")
+	_, err := Resolve(t.Context(), Source{Key: "x", Command: canary})
+	if err == nil || !strings.Contains(err.Error(), "relative to current directory") || leaks(err.Error()) {
+		t.Errorf("got %v", err)
+	}
+}
