@@ -1,0 +1,7 @@
+//go:build !windows
+
+package paths
+
+import "os"
+
+func isSystem() bool { return os.Geteuid() == 0 }
