@@ -75,6 +75,30 @@ func TestExampleFileLoadsAsItIs(t *testing.T) {
 	}
 }
 
+func TestExampleOfAListOfTables(t *testing.T) {
+	type withList struct {
+		Watch []watch `toml:"watch"`
+	}
+	const text = `# Folders.
+#[[watch]]
+# Where files appear.
+#path = "/srv/pcaps" # example
+# Below it too?
+#recursive = false
+# Which names.
+#include = []
+# How long a file must be still.
+#settle = "10s"
+`
+	if err := CheckExample(text, new(withList)); err != nil {
+		t.Error(err)
+	}
+	err := CheckExample(strings.Replace(text, "10s", "11s", 1), new(withList))
+	if err == nil || err.Error() != `watch[].settle: the example shows "11s", the default is "10s"` {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestCheckExampleSeesEveryDifference(t *testing.T) {
 	good := exampleText(t)
 	tests := []struct{ name, old, new, want string }{

@@ -67,6 +67,19 @@ func (l *Loaded) onlyForm(f leaf, layer Layer) error {
 	return nil
 }
 
+// usedForm returns the key by which the secret at key was given, and any other
+// key unchanged.
+func (l *Loaded) usedForm(key string) string {
+	for _, g := range l.groups() {
+		for _, f := range g.forms[1:] {
+			if g.path == key && f.node != nil && !f.value.IsZero() {
+				return f.path
+			}
+		}
+	}
+	return key
+}
+
 // ResolveSecrets follows every file, command and reference and stores the
 // secrets in the struct. It looks at all of them; its error is an Errors with
 // the place of each key.
@@ -108,6 +121,9 @@ func (l *Loaded) resolve(ctx context.Context, g group) (secret.Secret, error) {
 		Key:       g.path,
 		Value:     g.forms[0].value.Interface().(secret.Secret),
 		LookupEnv: l.lookup,
+	}
+	if l.usedForm(g.path) != g.path {
+		src.Value = secret.Secret{} // stored by an earlier ResolveSecrets
 	}
 	if f := g.forms[1]; f.node != nil {
 		src.File = f.value.String()

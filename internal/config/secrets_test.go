@@ -170,8 +170,10 @@ func TestEveryFormOfASecretResolves(t *testing.T) {
 			if err != nil || one.Reveal() != canary {
 				t.Errorf("ResolveSecret: %v", err)
 			}
-			if err := l.ResolveSecrets(t.Context()); err != nil || dst.CloudShark.Token.Reveal() != canary {
-				t.Errorf("ResolveSecrets: %v", err)
+			for range 2 { // a reload resolves again
+				if err := l.ResolveSecrets(t.Context()); err != nil || dst.CloudShark.Token.Reveal() != canary {
+					t.Errorf("ResolveSecrets: %v", err)
+				}
 			}
 			if all := l.Secrets(); len(all) != 1 || !all[0].Equal(one) {
 				t.Errorf("Secrets: %d", len(all))
@@ -182,6 +184,27 @@ func TestEveryFormOfASecretResolves(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestJudgementOfASecretNamesTheFormThatWasUsed(t *testing.T) {
+	tests := map[string]string{
+		"token = \"x\"":              "agent.toml:2:1: cloudshark.token: expected 32 hexadecimal digits",
+		"url=\"\"\ntoken_file=\"x\"": "agent.toml:3:1: cloudshark.token_file: expected 32 hexadecimal digits",
+		"token_command = \"x\"":      "agent.toml:2:1: cloudshark.token_command: expected 32 hexadecimal digits",
+		"":                           "agent.toml:1:2: cloudshark.token: expected 32 hexadecimal digits",
+	}
+	for text, want := range tests {
+		_, l, _ := load(t, "[cloudshark]\n"+text+"\n", Options{})
+		got := lines(l.Errorf("cloudshark.token", "expected 32 hexadecimal digits"), filepath.Dir(l.Path))
+		if !cmp.Equal(got, []string{want}) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+		for _, row := range l.Effective() {
+			if row.Key == "cloudshark.token" && text != "" && !strings.Contains(row.Origin, "agent.toml:") {
+				t.Errorf("%q: the token's origin is %q", text, row.Origin)
+			}
+		}
 	}
 }
 

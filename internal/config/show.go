@@ -30,7 +30,9 @@ func (l *Loaded) origin(key string) Origin {
 
 // Errorf makes an error at the place of key, for what only its owner can judge.
 // By the rule of this package the text must not hold the value.
+// For a secret it names the form that was used, such as cloudshark.token_file.
 func (l *Loaded) Errorf(key, format string, args ...any) error {
+	key = l.usedForm(key)
 	return &Error{Origin: l.origin(key), Key: key, Err: fmt.Errorf(format, args...)}
 }
 
@@ -59,7 +61,11 @@ type Row struct {
 func (l *Loaded) Effective() []Row {
 	var rows []Row
 	l.root.leaves(l.dst, "", func(f leaf) {
-		rows = append(rows, Row{Key: f.path, Value: tomlText(f.value), Origin: l.origins[f.path].String()})
+		at := f.path
+		if f.node.isSecret() {
+			at = l.usedForm(at)
+		}
+		rows = append(rows, Row{Key: f.path, Value: tomlText(f.value), Origin: l.origins[at].String()})
 	})
 	return rows
 }

@@ -30,7 +30,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	s := string(text)
 	var total time.Duration
 	if days, rest, ok := strings.Cut(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
+		n, err := strconv.ParseUint(days, 10, 32)
 		if err != nil || n > uint64(math.MaxInt64/(24*time.Hour)) {
 			return bad
 		}
