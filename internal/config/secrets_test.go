@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/pelletier/go-toml/v2"
 )
 
 // canary stands for a token wherever a user may have pasted it.
@@ -117,6 +119,8 @@ func FuzzLoad(f *testing.F) {
 	for _, text := range everywhere {
 		f.Add(text)
 	}
+	f.Add("log.level = 'a'\n[deep]\nsmall = 0x1F\nratio = 1_0e3\ncounts = [1_000, -0b11, +0o7]\nspans = [\"1s\", '2d']\ninner = { x = 5 }\n")
+	f.Add("[cloudshark]\nmax_size = 5_000\nbandwidth = 0\ntimeout = 0\npins = []\nallow_http = false\ntoken = '@{env:X}'\ncomments = \"\\u00e9\\n\"\n")
 	f.Add("[cloudshark]\ntags = [\"a\", # b\n]\nname = '''\nx'''\n[[watch]]\nsettle = \"1d\"\n[watch.x]\n")
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text string) {
@@ -125,7 +129,8 @@ func FuzzLoad(f *testing.F) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l, err := Load(Options{Path: path, EnvPrefix: "CAPAGENT"}, &everything{agent: *agentDefaults()})
+		dst := &everything{agent: *agentDefaults()}
+		l, err := Load(Options{Path: path, EnvPrefix: "CAPAGENT"}, dst)
 		if err != nil && leak(err.Error()) != "" {
 			t.Fatalf("%q makes it say:\n%s", text, err)
 		}
@@ -135,12 +140,29 @@ func FuzzLoad(f *testing.F) {
 		if l == nil {
 			return
 		}
+		if err == nil && dst.Watch == nil {
+			sameAsGoTOML(t, text, dst)
+		}
 		for _, row := range l.Effective() {
 			if row.Key == "cloudshark.token" && row.Value != `""` && row.Value != `"***"` {
 				t.Fatalf("shows the token as %s", row.Value)
 			}
 		}
 	})
+}
+
+// sameAsGoTOML takes go-toml's own decoder as the oracle for what was assigned.
+// It knows no SetDefaults, so lists of tables are left out.
+func sameAsGoTOML(t *testing.T, text string, got *everything) {
+	t.Helper()
+	want := &everything{agent: *agentDefaults()}
+	text = strings.TrimPrefix(text, "\ufeff")
+	if err := toml.NewDecoder(strings.NewReader(text)).DisallowUnknownFields().Decode(want); err != nil {
+		t.Fatalf("go-toml refuses %q: %v", text, err)
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(everything{}), cmpopts.EquateEmpty(), cmpopts.EquateNaNs()); diff != "" {
+		t.Fatalf("%q differs from go-toml (-go-toml +ours):\n%s", text, diff)
+	}
 }
 
 func TestEveryFormOfASecretResolves(t *testing.T) {
