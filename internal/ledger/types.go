@@ -8,7 +8,7 @@ type State string
 
 // The states of design.md, "The capture's life".
 const (
-	Open        State = "open"        // still being written
+	StateOpen   State = "open"        // still being written; not "Open", which opens a ledger
 	Sealed      State = "sealed"      // complete and recorded; must not be lost
 	Held        State = "held"        // kept here until policy or a person releases it
 	Queued      State = "queued"      // on its way out

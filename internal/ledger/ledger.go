@@ -1,0 +1,141 @@
+// Package ledger is the SQLite database that holds every capture's state: the
+// only truth about what was sent, written in one place.
+//
+// What it promises: when a call returns without an error, what it wrote
+// survives kill -9 and a power cut (WAL, synchronous=FULL). A step is claimed
+// by one living process at a time, and a claim ends with its process. The
+// states of captures and steps change in one function, by one table
+// (transitions.go).
+//
+// Limits: the ledger must lie on a local file system (WAL needs shared memory
+// and file locks). Several processes may use one ledger. Damage to the
+// structure of the file is found at Open and the file is set aside; SQLite
+// keeps no checksum of values, so a bit that flips inside a text or a number is
+// not noticed here (the content hash is checked again when a capture is sent).
+//
+// The package imports nothing else of the module.
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// MaxWait bounds every NotBefore. A longer wait is shortened to it, and a
+// stored one that lies further ahead than this can only come of a clock that
+// jumped: it is ignored.
+const MaxWait = 24 * time.Hour
+
+// The errors that callers tell apart with errors.Is.
+var (
+	ErrNotFound   = errors.New("no such capture")
+	ErrAmbiguous  = errors.New("more than one capture matches")
+	ErrReadOnly   = errors.New("the ledger is open for reading only")
+	ErrDamaged    = errors.New("the ledger is damaged")
+	ErrNewer      = errors.New("the ledger was written by a newer version of capagent")
+	ErrNotClaimed = errors.New("the step is not claimed by this process")
+	ErrBusy       = errors.New("a process is working on the capture")
+	ErrPlanned    = errors.New("parts are already recorded")
+)
+
+// Options say how a ledger is opened. The zero value opens for writing, logs
+// nothing and uses the system's clock.
+type Options struct {
+	ReadOnly bool
+	Log      zerolog.Logger
+	Now      func() time.Time
+}
+
+// Ledger is an open ledger. Its methods may be called from any goroutine.
+type Ledger struct {
+	path    string
+	log     zerolog.Logger
+	now     func() time.Time
+	w       *sql.DB // one connection; nil when open for reading only
+	r       *sql.DB // a few connections that can't write
+	guard   *guard  // nil when open for reading only
+	rebuilt time.Time
+
+	mu     sync.Mutex
+	owner  *owner             // this ledger's lock file, made by the first claim
+	active map[claim]struct{} // the steps that this Ledger is working on
+}
+
+// claim names one step of one capture.
+type claim struct {
+	capture int64
+	step    string
+}
+
+// Rebuilt returns when this ledger replaced one that was damaged or lost, zero
+// if it never did. Sessions from before that moment are not recorded here, so
+// every Begin of such a ledger says Restarted.
+func (l *Ledger) Rebuilt() time.Time { return l.rebuilt }
+
+// Path returns the absolute path of the ledger's file.
+func (l *Ledger) Path() string { return l.path }
+
+// Close ends this process's claims, which then count as found started, and
+// closes the files. Calls still under way must have returned. Closing again does
+// nothing.
+func (l *Ledger) Close() error {
+	var errs []error
+	if l.r != nil {
+		errs = append(errs, l.r.Close())
+	}
+	if l.w != nil {
+		errs = append(errs, l.w.Close())
+	}
+	l.mu.Lock()
+	own := l.owner
+	l.owner = nil
+	clear(l.active)
+	l.mu.Unlock()
+	if own != nil {
+		errs = append(errs, own.release())
+	}
+	if l.guard != nil {
+		errs = append(errs, l.guard.close())
+		l.guard = nil
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close ledger %q: %w", l.path, err)
+	}
+	return nil
+}
+
+// write runs f in one immediate transaction and commits it durably. ctx ends
+// the wait for this process's own connection only: a transaction that has begun
+// runs to its end, so that its outcome is never in doubt. It waits at most
+// busyTimeout for other processes.
+func (l *Ledger) write(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
+	if l.w == nil {
+		return ErrReadOnly
+	}
+	conn, err := l.w.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // hands the connection back; nothing is pending
+	ctx = context.WithoutCancel(ctx)
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(ctx, tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
+		// SQLite may leave the transaction open, and this is the only writing
+		// connection. Where it rolled back by itself this fails, harmlessly.
+		_, _ = conn.ExecContext(ctx, "ROLLBACK")
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+// applicationID marks the file as a capagent ledger ("cpag") in SQLite's
+// header, where file(1) and others can see it.
+const applicationID = 0x63706167
+
+// migrations[n] takes a ledger of version n to version n+1. An entry never
+// changes once it is released; testdata keeps a ledger of every version.
+//
+// Times are nanoseconds since 1970 UTC, NULL for "no time". Texts may hold any
+// bytes: paths on Linux are bytes. "begun" stays 1 from the first claim on, also
+// when the claim was given back, because from then on something may have
+// happened on the other side.
+var migrations = []string{`
+CREATE TABLE meta (
+	key   TEXT PRIMARY KEY,
+	value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE captures (
+	id                 INTEGER PRIMARY KEY AUTOINCREMENT,
+	source             TEXT NOT NULL,
+	path               TEXT NOT NULL,
+	name               TEXT NOT NULL,
+	case_name          TEXT NOT NULL,
+	destination        TEXT NOT NULL,
+	state              TEXT NOT NULL,
+	reason             TEXT NOT NULL,
+	owned              INTEGER NOT NULL,
+	format             TEXT NOT NULL,
+	wrapper            TEXT NOT NULL,
+	size               INTEGER NOT NULL,
+	payload_size       INTEGER NOT NULL,
+	sha256             TEXT NOT NULL,
+	sha1               TEXT NOT NULL,
+	packets            INTEGER NOT NULL,
+	packet_bytes       INTEGER NOT NULL,
+	first_packet       INTEGER,
+	last_packet        INTEGER,
+	disorder           INTEGER NOT NULL,
+	link_types         TEXT NOT NULL,
+	interfaces         INTEGER NOT NULL,
+	truncated          INTEGER NOT NULL,
+	note               TEXT NOT NULL,
+	tags               TEXT NOT NULL,
+	comment            TEXT NOT NULL,
+	method             TEXT NOT NULL,
+	keylog             TEXT NOT NULL,
+	session_name       TEXT NOT NULL DEFAULT '',
+	session_id         TEXT NOT NULL DEFAULT '',
+	session_url        TEXT NOT NULL DEFAULT '',
+	duplicate_of       INTEGER NOT NULL DEFAULT 0,
+	possible_duplicate INTEGER NOT NULL DEFAULT 0,
+	begun              INTEGER NOT NULL DEFAULT 0,
+	created            INTEGER,
+	updated            INTEGER
+) STRICT;
+CREATE UNIQUE INDEX captures_identity ON captures(path, sha256, destination);
+CREATE INDEX captures_content ON captures(sha256, destination);
+CREATE INDEX captures_begun ON captures(sha256, destination) WHERE begun = 1;
+CREATE INDEX captures_state ON captures(state, id, size);
+CREATE INDEX captures_case ON captures(case_name, id) WHERE case_name <> '';
+CREATE INDEX captures_session ON captures(session_id) WHERE session_id <> '';
+CREATE INDEX captures_possible_duplicate ON captures(id) WHERE possible_duplicate = 1;
+
+CREATE TABLE steps (
+	capture    INTEGER NOT NULL REFERENCES captures(id),
+	name       TEXT NOT NULL,
+	state      TEXT NOT NULL,
+	attempts   INTEGER NOT NULL DEFAULT 0,
+	not_before INTEGER,
+	class      TEXT NOT NULL DEFAULT '',
+	error      TEXT NOT NULL DEFAULT '',
+	note       TEXT NOT NULL DEFAULT '',
+	owner      TEXT NOT NULL DEFAULT '',
+	begun      INTEGER NOT NULL DEFAULT 0,
+	updated    INTEGER,
+	PRIMARY KEY (capture, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX steps_waiting ON steps(capture) WHERE not_before IS NOT NULL;
+
+CREATE TABLE parts (
+	capture            INTEGER NOT NULL REFERENCES captures(id),
+	number             INTEGER NOT NULL,
+	part_count         INTEGER NOT NULL,
+	prefix             BLOB NOT NULL,
+	start              INTEGER NOT NULL,
+	length             INTEGER NOT NULL,
+	size               INTEGER NOT NULL,
+	sha256             TEXT NOT NULL,
+	sha1               TEXT NOT NULL,
+	packets            INTEGER NOT NULL,
+	first_packet       INTEGER,
+	last_packet        INTEGER,
+	name               TEXT NOT NULL,
+	session_id         TEXT NOT NULL DEFAULT '',
+	possible_duplicate INTEGER NOT NULL DEFAULT 0,
+	PRIMARY KEY (capture, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX parts_session ON parts(session_id) WHERE session_id <> '';
+
+CREATE TABLE pauses (
+	destination TEXT PRIMARY KEY,
+	class       TEXT NOT NULL,
+	reason      TEXT NOT NULL,
+	since       INTEGER,
+	until       INTEGER
+) STRICT, WITHOUT ROWID;
+`}
+
+// schemaProbe fails when a table or column that this version uses is missing.
+var schemaProbe = []string{
+	`SELECT ` + captureColumns + `, begun FROM captures LIMIT 0`,
+	`SELECT ` + stepColumns + `, owner, begun FROM steps LIMIT 0`,
+	`SELECT ` + partColumns + ` FROM parts LIMIT 0`,
+	`SELECT destination, class, reason, since, until FROM pauses LIMIT 0`,
+	`SELECT key, value FROM meta LIMIT 0`,
+}
+
+// migrate brings the ledger to the current version in one transaction: after a
+// crash there is either the old ledger or the whole new one.
+func migrate(ctx context.Context, db *sql.DB, from int, rebuilt time.Time) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after the commit
+	for n := from; n < len(migrations); n++ {
+		if _, err := tx.ExecContext(ctx, migrations[n]); err != nil {
+			return fmt.Errorf("migrate from version %d: %w", n, err)
+		}
+	}
+	pragmas := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, len(migrations))
+	if _, err := tx.ExecContext(ctx, pragmas); err != nil {
+		return err
+	}
+	if !rebuilt.IsZero() {
+		_, err := tx.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES ('rebuilt', ?)`, fmt.Sprint(rebuilt.UnixNano()))
+		if err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
