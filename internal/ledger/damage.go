@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +26,9 @@ func isDamage(err error) bool {
 	return errors.Is(err, errStructure)
 }
 
-// checkHeader looks at what SQLite does not call damage: an unknown format
-// version makes the file read-only for it (https://sqlite.org/fileformat.html 1.3).
+// checkHeader looks at what SQLite does not call damage: a file too short for a
+// header is empty for it, an unknown format version makes it read-only, and an
+// unknown schema format is a plain error (https://sqlite.org/fileformat.html 1.3).
 func checkHeader(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -42,6 +44,8 @@ func checkHeader(path string) error {
 		return err
 	case !bytes.HasPrefix(h[:], []byte("SQLite format 3\x00")):
 		return fmt.Errorf("%w: not a database", errStructure)
+	case binary.BigEndian.Uint32(h[44:]) > 4:
+		return fmt.Errorf("%w: unknown schema format", errStructure)
 	case h[18] < 1 || h[18] > 2 || h[19] < 1 || h[19] > 2:
 		return fmt.Errorf("%w: unknown format version", errStructure)
 	}

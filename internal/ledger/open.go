@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	busyTimeout = 10 * time.Second // how long a write waits for other processes' writes
+	busyTimeout = 30 * time.Second // how long a write waits for other processes' writes
 	readers     = 4
 )
 
@@ -26,8 +26,8 @@ const (
 // an empty one (see Rebuilt), unless another process has it open.
 //
 // For reading only, nothing is made or repaired: a missing ledger is an error
-// that is fs.ErrNotExist, a damaged one ErrDamaged. A ledger of a newer version
-// is ErrNewer and is left alone. A ledger that is busy, not permitted, on a
+// that is fs.ErrNotExist, and ErrDamaged is returned only where damage is noticed
+// without reading it all. A ledger of a newer version is ErrNewer and is left alone. A ledger that is busy, not permitted, on a
 // full or failing disk is an error and never taken for damage.
 func Open(ctx context.Context, path string, opts Options) (*Ledger, error) {
 	abs, err := filepath.Abs(path)
@@ -42,6 +42,9 @@ func Open(ctx context.Context, path string, opts Options) (*Ledger, error) {
 		err = l.openReadOnly(ctx)
 	} else {
 		err = l.open(ctx)
+	}
+	if isDamage(err) && !errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open ledger %q: %w", abs, err), l.Close())
@@ -215,6 +218,9 @@ func (l *Ledger) openReadOnly(ctx context.Context) error {
 	if info.Size() == 0 {
 		return fmt.Errorf("nothing is recorded yet: %w", fs.ErrNotExist)
 	}
+	if err := checkHeader(l.path); err != nil {
+		return err
+	}
 	l.r = openDB(l.path, "mode=ro")
 	version, err := inspect(ctx, l.r)
 	if isUnreachable(err) && !exists(l.path+"-wal") {
@@ -225,8 +231,6 @@ func (l *Ledger) openReadOnly(ctx context.Context) error {
 	}
 	l.r.SetMaxOpenConns(readers)
 	switch {
-	case isDamage(err):
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case err != nil:
 		return err
 	case version == 0:

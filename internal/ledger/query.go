@@ -221,10 +221,10 @@ func (f Filter) page(first bool, after int64, size int) (string, []any, error) {
 	return query + ` ORDER BY ` + order + ` LIMIT ?`, append(args, size), nil
 }
 
-// Steps returns a capture's steps that something happened to, oldest change
-// first.
+// Steps returns a capture's steps that something happened to, in the order in
+// which they first did.
 func (l *Ledger) Steps(ctx context.Context, id int64) ([]Step, error) {
-	steps, err := collect(ctx, l.r, stepFields, `SELECT `+stepColumns+` FROM steps WHERE capture = ? ORDER BY updated, name`, id)
+	steps, err := collect(ctx, l.r, stepFields, `SELECT `+stepColumns+` FROM steps WHERE capture = ? ORDER BY rowid`, id)
 	if err != nil {
 		return nil, fmt.Errorf("steps of capture %d: %w", id, err)
 	}

@@ -17,7 +17,8 @@ const applicationID = 0x63706167
 // Times are nanoseconds since 1970 UTC, NULL for "no time". Texts may hold any
 // bytes: paths on Linux are bytes. "begun" stays 1 from the first claim on, also
 // when the claim was given back, because from then on something may have
-// happened on the other side.
+// happened on the other side. The CHECKs are for quick_check, which then finds a
+// row that could not be read.
 var migrations = []string{`
 CREATE TABLE meta (
 	key   TEXT PRIMARY KEY,
@@ -31,9 +32,10 @@ CREATE TABLE captures (
 	name               TEXT NOT NULL,
 	case_name          TEXT NOT NULL,
 	destination        TEXT NOT NULL,
-	state              TEXT NOT NULL,
+	state              TEXT NOT NULL CHECK (state IN
+		('open', 'sealed', 'held', 'queued', 'done', 'purged', 'quarantined', 'failed')),
 	reason             TEXT NOT NULL,
-	owned              INTEGER NOT NULL,
+	owned              INTEGER NOT NULL CHECK (owned IN (0, 1)),
 	format             TEXT NOT NULL,
 	wrapper            TEXT NOT NULL,
 	size               INTEGER NOT NULL,
@@ -45,11 +47,11 @@ CREATE TABLE captures (
 	first_packet       INTEGER,
 	last_packet        INTEGER,
 	disorder           INTEGER NOT NULL,
-	link_types         TEXT NOT NULL,
+	link_types         TEXT NOT NULL CHECK (json_valid(link_types) AND json_type(link_types) = 'array'),
 	interfaces         INTEGER NOT NULL,
-	truncated          INTEGER NOT NULL,
+	truncated          INTEGER NOT NULL CHECK (truncated IN (0, 1)),
 	note               TEXT NOT NULL,
-	tags               TEXT NOT NULL,
+	tags               TEXT NOT NULL CHECK (json_valid(tags) AND json_type(tags) = 'array'),
 	comment            TEXT NOT NULL,
 	method             TEXT NOT NULL,
 	keylog             TEXT NOT NULL,
@@ -57,8 +59,8 @@ CREATE TABLE captures (
 	session_id         TEXT NOT NULL DEFAULT '',
 	session_url        TEXT NOT NULL DEFAULT '',
 	duplicate_of       INTEGER NOT NULL DEFAULT 0,
-	possible_duplicate INTEGER NOT NULL DEFAULT 0,
-	begun              INTEGER NOT NULL DEFAULT 0,
+	possible_duplicate INTEGER NOT NULL DEFAULT 0 CHECK (possible_duplicate IN (0, 1)),
+	begun              INTEGER NOT NULL DEFAULT 0 CHECK (begun IN (0, 1)),
 	created            INTEGER,
 	updated            INTEGER
 ) STRICT;
@@ -73,17 +75,17 @@ CREATE INDEX captures_possible_duplicate ON captures(id) WHERE possible_duplicat
 CREATE TABLE steps (
 	capture    INTEGER NOT NULL REFERENCES captures(id),
 	name       TEXT NOT NULL,
-	state      TEXT NOT NULL,
+	state      TEXT NOT NULL CHECK (state IN ('pending', 'started', 'done', 'skipped', 'failed')),
 	attempts   INTEGER NOT NULL DEFAULT 0,
 	not_before INTEGER,
 	class      TEXT NOT NULL DEFAULT '',
 	error      TEXT NOT NULL DEFAULT '',
 	note       TEXT NOT NULL DEFAULT '',
 	owner      TEXT NOT NULL DEFAULT '',
-	begun      INTEGER NOT NULL DEFAULT 0,
+	begun      INTEGER NOT NULL DEFAULT 0 CHECK (begun IN (0, 1)),
 	updated    INTEGER,
 	PRIMARY KEY (capture, name)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX steps_waiting ON steps(capture) WHERE not_before IS NOT NULL;
 
 CREATE TABLE parts (
@@ -101,7 +103,7 @@ CREATE TABLE parts (
 	last_packet        INTEGER,
 	name               TEXT NOT NULL,
 	session_id         TEXT NOT NULL DEFAULT '',
-	possible_duplicate INTEGER NOT NULL DEFAULT 0,
+	possible_duplicate INTEGER NOT NULL DEFAULT 0 CHECK (possible_duplicate IN (0, 1)),
 	PRIMARY KEY (capture, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX parts_session ON parts(session_id) WHERE session_id <> '';

@@ -1,0 +1,119 @@
+PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+CREATE TABLE meta (
+	key   TEXT PRIMARY KEY,
+	value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE captures (
+	id                 INTEGER PRIMARY KEY AUTOINCREMENT,
+	source             TEXT NOT NULL,
+	path               TEXT NOT NULL,
+	name               TEXT NOT NULL,
+	case_name          TEXT NOT NULL,
+	destination        TEXT NOT NULL,
+	state              TEXT NOT NULL CHECK (state IN
+		('open', 'sealed', 'held', 'queued', 'done', 'purged', 'quarantined', 'failed')),
+	reason             TEXT NOT NULL,
+	owned              INTEGER NOT NULL CHECK (owned IN (0, 1)),
+	format             TEXT NOT NULL,
+	wrapper            TEXT NOT NULL,
+	size               INTEGER NOT NULL,
+	payload_size       INTEGER NOT NULL,
+	sha256             TEXT NOT NULL,
+	sha1               TEXT NOT NULL,
+	packets            INTEGER NOT NULL,
+	packet_bytes       INTEGER NOT NULL,
+	first_packet       INTEGER,
+	last_packet        INTEGER,
+	disorder           INTEGER NOT NULL,
+	link_types         TEXT NOT NULL CHECK (json_valid(link_types) AND json_type(link_types) = 'array'),
+	interfaces         INTEGER NOT NULL,
+	truncated          INTEGER NOT NULL CHECK (truncated IN (0, 1)),
+	note               TEXT NOT NULL,
+	tags               TEXT NOT NULL CHECK (json_valid(tags) AND json_type(tags) = 'array'),
+	comment            TEXT NOT NULL,
+	method             TEXT NOT NULL,
+	keylog             TEXT NOT NULL,
+	session_name       TEXT NOT NULL DEFAULT '',
+	session_id         TEXT NOT NULL DEFAULT '',
+	session_url        TEXT NOT NULL DEFAULT '',
+	duplicate_of       INTEGER NOT NULL DEFAULT 0,
+	possible_duplicate INTEGER NOT NULL DEFAULT 0 CHECK (possible_duplicate IN (0, 1)),
+	begun              INTEGER NOT NULL DEFAULT 0 CHECK (begun IN (0, 1)),
+	created            INTEGER,
+	updated            INTEGER
+) STRICT;
+INSERT INTO captures VALUES(1,'import','/evidence/�a.pcap','�a.pcap','IR-1','https://cloudshark.example','done','',0,'pcap','',1,1,'ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb','1ca978112ca1bbdcafac231b39a23dc4da786eff',3,180,1700000000123456789,1700000001000000001,0,'["EN10MB","RAW"]',2,0,'','["case:IR-1","a b","ü"]',replace('from\na disk','\n',char(10)),'','','n.pcap','0123456789ab','https://cloudshark.example/captures/0123456789ab',0,1,1,1741064767000000008,1741064767000000008);
+INSERT INTO captures VALUES(2,'import','/evidence/b.pcap','b.pcap','IR-1','https://cloudshark.example','held','no findings',0,'pcap','',1,1,'3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d','13e23e8160039594a33894f6564e1b1348bbd7a0',3,180,1700000000123456789,1700000001000000001,0,'["EN10MB","RAW"]',2,0,'','["case:IR-1","a b","ü"]',replace('from\na disk','\n',char(10)),'','','','','',0,0,0,1741064767000000008,1741064767000000008);
+INSERT INTO captures VALUES(3,'import','/evidence/c.pcap','c.pcap','IR-1','https://cloudshark.example','done','',0,'pcap','',0,0,'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855','1e3b0c44298fc1c149afbf4c8996fb92427ae41e',0,180,NULL,NULL,0,'["EN10MB","RAW"]',2,0,'','["case:IR-1","a b","ü"]',replace('from\na disk','\n',char(10)),'','','','','',0,0,0,1741064767000000008,1741064767000000008);
+INSERT INTO captures VALUES(4,'import','/evidence/d.pcap','d.pcap','IR-1','https://cloudshark.example','quarantined','not a capture',0,'pcap','',1,1,'','118ac3e7343f016890c510e93f935261169d9e3f',3,180,1700000000123456789,1700000001000000001,0,'["EN10MB","RAW"]',2,0,'','["case:IR-1","a b","ü"]',replace('from\na disk','\n',char(10)),'','','','','',0,0,0,1741064767000000008,1741064767000000008);
+INSERT INTO captures VALUES(5,'import','/evidence/a2.pcap','a2.pcap','IR-1','https://cloudshark.example','done','',0,'pcap','',1,1,'ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb','1ca978112ca1bbdcafac231b39a23dc4da786eff',3,180,1700000000123456789,1700000001000000001,0,'["EN10MB","RAW"]',2,0,'','["case:IR-1","a b","ü"]',replace('from\na disk','\n',char(10)),'','','','0123456789ab','',1,0,0,1741064767000000008,1741064767000000008);
+INSERT INTO captures VALUES(6,'import','/evidence/e.pcap','e.pcap','IR-1','https://cloudshark.example','queued','503',0,'pcap','',1,1,'3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea','13f79bb7b435b05321651daefd374cdc681dc06f',3,180,1700000000123456789,1700000001000000001,0,'["EN10MB","RAW"]',2,0,'','["case:IR-1","a b","ü"]',replace('from\na disk','\n',char(10)),'','','','','',0,0,1,1741064767000000008,1741064767000000008);
+INSERT INTO captures VALUES(7,'import','/evidence/f.pcap','f.pcap','IR-1','https://cloudshark.example','failed','413',0,'pcap','',1,1,'252f10c83610ebca1a059c0bae8255eba2f95be4d1d7bcfa89d7248a82d9f111','1252f10c83610ebca1a059c0bae8255eba2f95be',3,180,1700000000123456789,1700000001000000001,0,'["EN10MB","RAW"]',2,0,'','["case:IR-1","a b","ü"]',replace('from\na disk','\n',char(10)),'','','','','',0,0,1,1741064767000000008,1741064767000000008);
+CREATE TABLE steps (
+	capture    INTEGER NOT NULL REFERENCES captures(id),
+	name       TEXT NOT NULL,
+	state      TEXT NOT NULL CHECK (state IN ('pending', 'started', 'done', 'skipped', 'failed')),
+	attempts   INTEGER NOT NULL DEFAULT 0,
+	not_before INTEGER,
+	class      TEXT NOT NULL DEFAULT '',
+	error      TEXT NOT NULL DEFAULT '',
+	note       TEXT NOT NULL DEFAULT '',
+	owner      TEXT NOT NULL DEFAULT '',
+	begun      INTEGER NOT NULL DEFAULT 0 CHECK (begun IN (0, 1)),
+	updated    INTEGER,
+	PRIMARY KEY (capture, name)
+) STRICT;
+INSERT INTO steps VALUES(1,'inspect','done',1,NULL,'','','','',0,1741064767000000008);
+INSERT INTO steps VALUES(2,'inspect','done',1,NULL,'','','','',0,1741064767000000008);
+INSERT INTO steps VALUES(3,'inspect','done',1,NULL,'','','','',0,1741064767000000008);
+INSERT INTO steps VALUES(4,'inspect','done',1,NULL,'','','','',0,1741064767000000008);
+INSERT INTO steps VALUES(5,'inspect','done',1,NULL,'','','','',0,1741064767000000008);
+INSERT INTO steps VALUES(6,'inspect','done',1,NULL,'','','','',0,1741064767000000008);
+INSERT INTO steps VALUES(7,'inspect','done',1,NULL,'','','','',0,1741064767000000008);
+INSERT INTO steps VALUES(1,'cloudshark','done',1,NULL,'','','sent','',1,1741064767000000008);
+INSERT INTO steps VALUES(5,'cloudshark','skipped',0,NULL,'','','','',0,1741064767000000008);
+INSERT INTO steps VALUES(6,'cloudshark','pending',1,1741068367000000008,'busy','503','','',1,1741064767000000008);
+INSERT INTO steps VALUES(7,'cloudshark','failed',1,NULL,'too_large','413','','',1,1741064767000000008);
+CREATE TABLE parts (
+	capture            INTEGER NOT NULL REFERENCES captures(id),
+	number             INTEGER NOT NULL,
+	part_count         INTEGER NOT NULL,
+	prefix             BLOB NOT NULL,
+	start              INTEGER NOT NULL,
+	length             INTEGER NOT NULL,
+	size               INTEGER NOT NULL,
+	sha256             TEXT NOT NULL,
+	sha1               TEXT NOT NULL,
+	packets            INTEGER NOT NULL,
+	first_packet       INTEGER,
+	last_packet        INTEGER,
+	name               TEXT NOT NULL,
+	session_id         TEXT NOT NULL DEFAULT '',
+	possible_duplicate INTEGER NOT NULL DEFAULT 0 CHECK (possible_duplicate IN (0, 1)),
+	PRIMARY KEY (capture, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO parts VALUES(1,1,1,X'0001',24,7,9,'s','t',3,1700000000123456789,1700000001000000001,'n.pcap','0123456789ab',1);
+CREATE TABLE pauses (
+	destination TEXT PRIMARY KEY,
+	class       TEXT NOT NULL,
+	reason      TEXT NOT NULL,
+	since       INTEGER,
+	until       INTEGER
+) STRICT, WITHOUT ROWID;
+INSERT INTO pauses VALUES('https://cloudshark.example','quota','full',1741064767000000008,1741068367000000008);
+DELETE FROM sqlite_sequence;
+INSERT INTO sqlite_sequence VALUES('captures',7);
+CREATE UNIQUE INDEX captures_identity ON captures(path, sha256, destination);
+CREATE INDEX captures_content ON captures(sha256, destination);
+CREATE INDEX captures_begun ON captures(sha256, destination) WHERE begun = 1;
+CREATE INDEX captures_state ON captures(state, id, size);
+CREATE INDEX captures_case ON captures(case_name, id) WHERE case_name <> '';
+CREATE INDEX captures_session ON captures(session_id) WHERE session_id <> '';
+CREATE INDEX captures_possible_duplicate ON captures(id) WHERE possible_duplicate = 1;
+CREATE INDEX steps_waiting ON steps(capture) WHERE not_before IS NOT NULL;
+CREATE INDEX parts_session ON parts(session_id) WHERE session_id <> '';
+COMMIT;
+PRAGMA application_id = 1668309351;
+PRAGMA user_version = 1;
+PRAGMA journal_mode = WAL;
