@@ -98,8 +98,15 @@ func ownerAlive(ledger, id string) (alive bool, pid int, err error) {
 	if raw, err := hex.DecodeString(id); err != nil || len(raw) != ownerIDLen/2 {
 		return false, 0, nil
 	}
-	path := filepath.Join(ownersDir(ledger), id)
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	dir, err := os.OpenRoot(ownersDir(ledger))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, 0, nil
+	}
+	if err != nil {
+		return false, 0, err
+	}
+	defer func() { _ = dir.Close() }() // only looked at
+	f, err := dir.OpenFile(id, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, 0, nil
 	}
@@ -114,9 +121,9 @@ func ownerAlive(ledger, id string) (alive bool, pid int, err error) {
 	if free {
 		// What is left behind after a failure is tried again next time. On
 		// Windows an open file can't be removed, so the lock goes first.
-		if os.Remove(path) != nil {
+		if dir.Remove(id) != nil {
 			_ = f.Close()
-			_ = os.Remove(path)
+			_ = dir.Remove(id)
 		}
 		return false, 0, nil
 	}
