@@ -242,21 +242,25 @@ func TestALostLedgerIsNoticed(t *testing.T) {
 }
 
 func TestAnOldLogIsNotPlayedIntoANewLedger(t *testing.T) {
-	path := newPath(t)
-	c := start(t, "write", path, "x")
-	for range 10 {
-		c.line()
-	}
-	c.kill()
-	ok(t, os.Remove(path))
-	l := open(t, path, Options{})
-	got, err := rows(t, l)
-	ok(t, err)
-	if len(got) > 0 || l.Rebuilt().IsZero() {
-		t.Errorf("%d rows, rebuilt %v", len(got), l.Rebuilt())
-	}
-	if names := aside(t, path); len(names) == 0 || !strings.HasSuffix(names[len(names)-1], "-wal") {
-		t.Errorf("set aside %q", names)
+	for _, remove := range [][]string{{""}, {"", ".lock"}} {
+		path := newPath(t)
+		c := start(t, "write", path, "x")
+		for range 10 {
+			c.line()
+		}
+		c.kill()
+		for _, suffix := range remove {
+			ok(t, os.Remove(path+suffix))
+		}
+		l := open(t, path, Options{})
+		got, err := rows(t, l)
+		ok(t, err)
+		if len(got) > 0 || l.Rebuilt().IsZero() {
+			t.Errorf("%d rows, rebuilt %v", len(got), l.Rebuilt())
+		}
+		if names := aside(t, path); len(names) == 0 || !strings.HasSuffix(names[len(names)-1], "-wal") {
+			t.Errorf("set aside %q", names)
+		}
 	}
 }
 
