@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,6 +78,11 @@ func (c *child) line() (string, bool) {
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	c.wait()
+}
+
+// killSoon sends SIGKILL at some moment of the next commits.
+func (c *child) killSoon() {
+	time.AfterFunc(time.Duration(rand.IntN(2000))*time.Microsecond, func() { _ = c.cmd.Process.Kill() })
 }
 
 func (c *child) wait() {

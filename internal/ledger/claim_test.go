@@ -71,7 +71,7 @@ func TestEachStepIsClaimedOnceAcrossProcesses(t *testing.T) {
 	path := newPath(t)
 	l := open(t, path, Options{})
 	var all []Found
-	const n = 300
+	const n = 120
 	for i := range n {
 		all = append(all, found("/"+strconv.Itoa(i), strconv.Itoa(i)))
 	}

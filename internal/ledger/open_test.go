@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +16,6 @@ import (
 	"testing"
 	"time"
 )
-
-var update = flag.Bool("update", false, "write the ledger of the newest schema version into testdata")
 
 // sqlite3CLI runs SQLite's own program, the oracle for what other processes see.
 func sqlite3CLI(t testing.TB, path string, query string) string {
@@ -215,117 +211,6 @@ func TestALedgerWithoutALogCanBeRead(t *testing.T) {
 	})
 }
 
-func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
-	path := newPath(t)
-	acked := map[int64]string{}
-	for round := range 40 {
-		c := start(t, "write", path, strconv.Itoa(round))
-		c.line()
-		time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = c.cmd.Process.Kill() })
-		for {
-			line, more := c.line()
-			if !more {
-				break
-			}
-			id, name, cut := strings.Cut(line, " ")
-			n, err := strconv.ParseInt(id, 10, 64)
-			if !cut || err != nil || !strings.HasPrefix(name, "/"+strconv.Itoa(round)+"/") {
-				continue // the last line was cut off
-			}
-			acked[n] = name
-		}
-		c.wait()
-	}
-	l := open(t, path, Options{})
-	if !l.Rebuilt().IsZero() {
-		t.Fatal("the ledger was set aside")
-	}
-	have := map[int64]string{}
-	for c, err := range l.List(t.Context(), Filter{}) {
-		ok(t, err)
-		have[c.ID] = c.Path
-	}
-	for id, name := range acked {
-		// The child may have died within a line, after its number.
-		if !strings.HasPrefix(have[id], name) {
-			t.Errorf("capture %d %s was acknowledged; the ledger has %q", id, name, have[id])
-		}
-	}
-	if len(acked) < 100 {
-		t.Errorf("only %d rows were acknowledged", len(acked))
-	}
-	t.Logf("%d acknowledged rows, %d recorded", len(acked), len(have))
-	if got := sqlite3CLI(t, path, `PRAGMA integrity_check`); got != "ok" {
-		t.Error(got)
-	}
-}
-
-func TestEveryKilledUploadIsFoundRestarted(t *testing.T) {
-	path := newPath(t)
-	l := open(t, path, Options{})
-	var all []Found
-	for i := range 2000 {
-		all = append(all, found("/"+strconv.Itoa(i), strconv.Itoa(i)))
-	}
-	register(t, l, all...)
-	begun, done := map[string]bool{}, map[string]bool{}
-	for range 15 {
-		c := start(t, "finish", path)
-		time.AfterFunc(time.Duration(20+rand.IntN(60))*time.Millisecond, func() { _ = c.cmd.Process.Kill() })
-		for {
-			line, more := c.line()
-			if !more {
-				break
-			}
-			f := strings.Fields(line)
-			switch {
-			case len(f) == 3 && f[0] == "begun":
-				if begun[f[1]] && f[2] != "true" {
-					t.Errorf("capture %s was begun before and is not restarted", f[1])
-				}
-				if done[f[1]] {
-					t.Errorf("capture %s was done and is begun again", f[1])
-				}
-				begun[f[1]] = true
-			case len(f) == 2 && f[0] == "done":
-				done[f[1]] = true
-			}
-		}
-		c.wait()
-	}
-	t.Logf("%d begun, %d done", len(begun), len(done))
-	if len(done) == 0 {
-		t.Error("nothing was done")
-	}
-}
-
-func TestAStartThatIsKilledLeavesNothingHalfMade(t *testing.T) {
-	whole := 0
-	for range 25 {
-		path := newPath(t)
-		c := start(t, "write", path, "x")
-		c.line()
-		time.AfterFunc(time.Duration(rand.IntN(50000))*time.Microsecond, func() { _ = c.cmd.Process.Kill() })
-		for {
-			if _, more := c.line(); !more {
-				break
-			}
-		}
-		c.wait()
-		l := open(t, path, Options{})
-		if !l.Rebuilt().IsZero() {
-			t.Error("an unfinished start was taken for damage")
-		}
-		s, err := l.Counts(t.Context())
-		ok(t, err)
-		if len(s.States) > 0 {
-			whole++
-		}
-		ok(t, l.Close())
-	}
-	t.Logf("%d of 25 came as far as a first row", whole)
-}
-
 func TestManyMayStartAtOnce(t *testing.T) {
 	path := newPath(t)
 	var wg sync.WaitGroup
@@ -384,96 +269,6 @@ func TestAnotherProgramsDatabaseIsLeftAlone(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "another program") || len(aside(t, path)) > 0 {
 		t.Errorf("%v, set aside %v", err, aside(t, path))
 	}
-}
-
-// TestLedgersOfAllVersionsOpen: testdata/schema<N>.sql is what version N wrote.
-// A file in there is never changed after a release.
-func TestLedgersOfAllVersionsOpen(t *testing.T) {
-	newest := filepath.Join("testdata", fmt.Sprintf("schema%d.sql", len(migrations)))
-	if *update {
-		ok(t, os.WriteFile(newest, []byte(dumpExample(t)), 0o600))
-	}
-	for version := 1; version <= len(migrations); version++ {
-		t.Run(strconv.Itoa(version), func(t *testing.T) {
-			text, err := os.ReadFile(filepath.Join("testdata", fmt.Sprintf("schema%d.sql", version)))
-			ok(t, err)
-			path := newPath(t)
-			ok(t, os.MkdirAll(filepath.Dir(path), 0o700))
-			db := openDB(path)
-			_, err = db.ExecContext(t.Context(), string(text))
-			ok(t, errors.Join(err, db.Close()))
-			l := open(t, path, Options{})
-			if !l.Rebuilt().IsZero() {
-				t.Fatal("taken for damage")
-			}
-			checkExample(t, l)
-		})
-	}
-}
-
-// makeExample fills a ledger with a capture in every situation.
-func makeExample(t testing.TB, l *Ledger) {
-	ctx := t.Context()
-	plain := found("/evidence/\xffa.pcap", "a")
-	held, empty, broken := found("/evidence/b.pcap", "b"), found("/evidence/c.pcap", ""), found("/evidence/d.pcap", "d")
-	held.State, held.Reason = Held, "no findings"
-	empty.State, empty.First, empty.Last, empty.Packets = Done, time.Time{}, time.Time{}, 0
-	broken.State, broken.Reason, broken.SHA256 = Quarantined, "not a capture", ""
-	twin, waiting, failed := found("/evidence/a2.pcap", "a"), found("/evidence/e.pcap", "e"), found("/evidence/f.pcap", "f")
-	r := register(t, l, plain, held, empty, broken, twin, waiting, failed)
-	mustClaim(t, l, r[0].ID, "cloudshark")
-	ok(t, l.PlanParts(ctx, r[0].ID, []Part{{Number: 1, Of: 1, Prefix: []byte{0, 1}, Offset: 24, Length: 7, Size: 9, SHA256: "s", SHA1: "t", Packets: 3, First: plain.First, Last: plain.Last, Name: "n.pcap"}}))
-	ok(t, l.FinishPart(ctx, r[0].ID, 1, "0123456789ab", true))
-	ok(t, l.Finish(ctx, r[0].ID, "cloudshark", Result{SessionName: "n.pcap", SessionID: "0123456789ab", SessionURL: dest + "/captures/0123456789ab", PossibleDuplicate: true, Note: "sent"}, Done))
-	ok(t, l.Finish(ctx, r[4].ID, "cloudshark", Result{Skipped: true, DuplicateOf: r[0].ID, SessionID: "0123456789ab"}, Done))
-	mustClaim(t, l, r[5].ID, "cloudshark")
-	ok(t, l.Fail(ctx, r[5].ID, "cloudshark", StepFailure{Class: "busy", Text: "503", NotBefore: l.now().Add(time.Hour)}))
-	mustClaim(t, l, r[6].ID, "cloudshark")
-	ok(t, l.Fail(ctx, r[6].ID, "cloudshark", StepFailure{Class: "too_large", Text: "413", Permanent: true}))
-	ok(t, l.SetPause(ctx, Pause{Destination: dest, Class: "quota", Reason: "full", Since: l.now(), Until: l.now().Add(time.Hour)}))
-}
-
-func checkExample(t testing.TB, l *Ledger) {
-	t.Helper()
-	var states []State
-	for c, err := range l.List(t.Context(), Filter{}) {
-		ok(t, err)
-		states = append(states, c.State)
-	}
-	same(t, states, []State{Done, Held, Done, Quarantined, Done, Queued, Failed})
-	c := get(t, l, 1)
-	if c.Path != "/evidence/\xffa.pcap" || c.SessionID != "0123456789ab" || !c.PossibleDuplicate || !c.First.Equal(time.Unix(1700000000, 123456789)) || len(c.Tags) != 3 {
-		t.Errorf("%+v", c)
-	}
-	if !get(t, l, 3).First.IsZero() || get(t, l, 5).DuplicateOf != 1 {
-		t.Error("zero time or duplicate")
-	}
-	parts, err := l.Parts(t.Context(), 1)
-	ok(t, err)
-	if len(parts) != 1 || parts[0].SessionID != "0123456789ab" || !bytes.Equal(parts[0].Prefix, []byte{0, 1}) || parts[0].Length != 7 {
-		t.Errorf("%+v", parts)
-	}
-	pauses, err := l.Pauses(t.Context())
-	ok(t, err)
-	if len(pauses) != 1 || pauses[0].Class != "quota" || pauses[0].Until.IsZero() {
-		t.Errorf("%+v", pauses)
-	}
-	steps, err := l.Steps(t.Context(), 6)
-	ok(t, err)
-	if len(steps) != 2 || steps[1].Class != "busy" || steps[1].Attempts != 1 || steps[1].NotBefore.IsZero() {
-		t.Errorf("%+v", steps)
-	}
-}
-
-// dumpExample returns the example ledger as SQL text, with SQLite's own dump.
-func dumpExample(t testing.TB) string {
-	path := newPath(t)
-	l := open(t, path, Options{Now: newClock().Now})
-	makeExample(t, l)
-	checkExample(t, l)
-	ok(t, l.Close())
-	return sqlite3CLI(t, path, ".dump") +
-		fmt.Sprintf("\nPRAGMA application_id = %d;\nPRAGMA user_version = %d;\nPRAGMA journal_mode = WAL;\n", applicationID, len(migrations))
 }
 
 func aside(t testing.TB, path string) []string {

@@ -1,0 +1,105 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the ledger of the newest schema version into testdata")
+
+// TestLedgersOfAllVersionsOpen: testdata/schema<N>.sql is what version N wrote.
+// A file in there is never changed after a release.
+func TestLedgersOfAllVersionsOpen(t *testing.T) {
+	newest := filepath.Join("testdata", fmt.Sprintf("schema%d.sql", len(migrations)))
+	if *update {
+		ok(t, os.WriteFile(newest, []byte(dumpExample(t)), 0o600))
+	}
+	for version := 1; version <= len(migrations); version++ {
+		t.Run(strconv.Itoa(version), func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("testdata", fmt.Sprintf("schema%d.sql", version)))
+			ok(t, err)
+			path := newPath(t)
+			ok(t, os.MkdirAll(filepath.Dir(path), 0o700))
+			db := openDB(path)
+			_, err = db.ExecContext(t.Context(), string(text))
+			ok(t, errors.Join(err, db.Close()))
+			l := open(t, path, Options{})
+			if !l.Rebuilt().IsZero() {
+				t.Fatal("taken for damage")
+			}
+			checkExample(t, l)
+		})
+	}
+}
+
+// makeExample fills a ledger with a capture in every situation.
+func makeExample(t testing.TB, l *Ledger) {
+	ctx := t.Context()
+	plain := found("/evidence/\xffa.pcap", "a")
+	held, empty, broken := found("/evidence/b.pcap", "b"), found("/evidence/c.pcap", ""), found("/evidence/d.pcap", "d")
+	held.State, held.Reason = Held, "no findings"
+	empty.State, empty.First, empty.Last, empty.Packets = Done, time.Time{}, time.Time{}, 0
+	broken.State, broken.Reason, broken.SHA256 = Quarantined, "not a capture", ""
+	twin, waiting, failed := found("/evidence/a2.pcap", "a"), found("/evidence/e.pcap", "e"), found("/evidence/f.pcap", "f")
+	r := register(t, l, plain, held, empty, broken, twin, waiting, failed)
+	mustClaim(t, l, r[0].ID, "cloudshark")
+	ok(t, l.PlanParts(ctx, r[0].ID, []Part{{Number: 1, Of: 1, Prefix: []byte{0, 1}, Offset: 24, Length: 7, Size: 9, SHA256: "s", SHA1: "t", Packets: 3, First: plain.First, Last: plain.Last, Name: "n.pcap"}}))
+	ok(t, l.FinishPart(ctx, r[0].ID, 1, "0123456789ab", true))
+	ok(t, l.Finish(ctx, r[0].ID, "cloudshark", Result{SessionName: "n.pcap", SessionID: "0123456789ab", SessionURL: dest + "/captures/0123456789ab", PossibleDuplicate: true, Note: "sent"}, Done))
+	ok(t, l.Finish(ctx, r[4].ID, "cloudshark", Result{Skipped: true, DuplicateOf: r[0].ID, SessionID: "0123456789ab"}, Done))
+	mustClaim(t, l, r[5].ID, "cloudshark")
+	ok(t, l.Fail(ctx, r[5].ID, "cloudshark", StepFailure{Class: "busy", Text: "503", NotBefore: l.now().Add(time.Hour)}))
+	mustClaim(t, l, r[6].ID, "cloudshark")
+	ok(t, l.Fail(ctx, r[6].ID, "cloudshark", StepFailure{Class: "too_large", Text: "413", Permanent: true}))
+	ok(t, l.SetPause(ctx, Pause{Destination: dest, Class: "quota", Reason: "full", Since: l.now(), Until: l.now().Add(time.Hour)}))
+}
+
+func checkExample(t testing.TB, l *Ledger) {
+	t.Helper()
+	var states []State
+	for c, err := range l.List(t.Context(), Filter{}) {
+		ok(t, err)
+		states = append(states, c.State)
+	}
+	same(t, states, []State{Done, Held, Done, Quarantined, Done, Queued, Failed})
+	c := get(t, l, 1)
+	if c.Path != "/evidence/\xffa.pcap" || c.SessionID != "0123456789ab" || !c.PossibleDuplicate || !c.First.Equal(time.Unix(1700000000, 123456789)) || len(c.Tags) != 3 {
+		t.Errorf("%+v", c)
+	}
+	if !get(t, l, 3).First.IsZero() || get(t, l, 5).DuplicateOf != 1 {
+		t.Error("zero time or duplicate")
+	}
+	parts, err := l.Parts(t.Context(), 1)
+	ok(t, err)
+	if len(parts) != 1 || parts[0].SessionID != "0123456789ab" || !bytes.Equal(parts[0].Prefix, []byte{0, 1}) || parts[0].Length != 7 {
+		t.Errorf("%+v", parts)
+	}
+	pauses, err := l.Pauses(t.Context())
+	ok(t, err)
+	if len(pauses) != 1 || pauses[0].Class != "quota" || pauses[0].Until.IsZero() {
+		t.Errorf("%+v", pauses)
+	}
+	steps, err := l.Steps(t.Context(), 6)
+	ok(t, err)
+	if len(steps) != 2 || steps[1].Class != "busy" || steps[1].Attempts != 1 || steps[1].NotBefore.IsZero() {
+		t.Errorf("%+v", steps)
+	}
+}
+
+// dumpExample returns the example ledger as SQL text, with SQLite's own dump.
+func dumpExample(t testing.TB) string {
+	path := newPath(t)
+	l := open(t, path, Options{Now: newClock().Now})
+	makeExample(t, l)
+	checkExample(t, l)
+	ok(t, l.Close())
+	return sqlite3CLI(t, path, ".dump") +
+		fmt.Sprintf("\nPRAGMA application_id = %d;\nPRAGMA user_version = %d;\nPRAGMA journal_mode = WAL;\n", applicationID, len(migrations))
+}
