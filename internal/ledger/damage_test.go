@@ -232,6 +232,18 @@ func TestATornLogLosesAtMostItsEnd(t *testing.T) {
 	}
 }
 
+func TestAListThatIsNoLongerJSONHidesNothingElse(t *testing.T) {
+	l := open(t, newPath(t), Options{})
+	register(t, l, found("/a", "a"), found("/b", "b"))
+	force(t, l, `UPDATE captures SET tags = '["x",' WHERE id = 1`)
+	got, err := rows(t, l)
+	ok(t, err)
+	if len(got) != 2 {
+		t.Fatalf("%d rows", len(got))
+	}
+	same(t, got[0].Tags, []string{`["x",`})
+}
+
 func TestALostLedgerIsNoticed(t *testing.T) {
 	path, _ := example(t)
 	ok(t, os.Remove(path))

@@ -72,5 +72,8 @@ func (l *list) Scan(v any) error {
 	if s == "[]" {
 		return nil
 	}
-	return json.Unmarshal([]byte(s), (*[]string)(l))
+	if json.Unmarshal([]byte(s), (*[]string)(l)) != nil {
+		*l = list{s} // a flipped bit in one list must not make every listing fail
+	}
+	return nil
 }
