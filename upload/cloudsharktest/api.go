@@ -68,7 +68,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	c.rec = &Request{
-		Time: s.opts.Now(), Method: r.Method, API: c.method, Path: path, Proto: r.Proto,
+		Time: s.opts.Now(), Method: c.scrub(r.Method), API: c.method, Path: path, Proto: r.Proto,
 		Query: c.scrubAll(query), Header: c.scrubAll(header), ContentLength: r.ContentLength,
 	}
 	s.begin(c.rec)
@@ -195,9 +195,9 @@ func (c *call) admit(queryErr error) error {
 // the one the API wants it in.
 func (c *call) tokenOutsidePath() error {
 	for name, values := range c.r.Header {
-		for _, v := range values {
+		for _, v := range append(slices.Clone(values), name) {
 			if c.scrub(v) != v {
-				return violation(http.StatusBadRequest, "the token stands in the header %s", name)
+				return violation(http.StatusBadRequest, "the token stands in the header %s", c.scrub(name))
 			}
 		}
 	}

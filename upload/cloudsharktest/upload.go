@@ -2,8 +2,12 @@ package cloudsharktest
 
 import (
 	"bufio"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -15,8 +19,6 @@ import (
 	"sync"
 	"unicode"
 	"unicode/utf8"
-
-	"capagent/internal/sums"
 )
 
 // Bounds of an upload's parameters. CloudShark documents none but the number of
@@ -126,13 +128,13 @@ func (c *call) onlyKnown() error {
 
 // intake is the capture on its way to the disk, hashed and judged as it goes.
 type intake struct {
-	c     *call
-	file  *os.File
-	sums  *sums.Pair
-	check *checker
-	size  int64
-	name  string // that the form's file part gave
-	taken bool
+	c    *call
+	file *os.File
+	// The digests are computed apart from the agent's own code for them.
+	sha1, sha256 hash.Hash
+	check        *checker
+	size         int64
+	name         string // that the form's file part gave
 }
 
 func (c *call) newIntake() (*intake, error) {
@@ -140,16 +142,14 @@ func (c *call) newIntake() (*intake, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &intake{c: c, file: f, sums: sums.New(), check: newChecker()}, nil
+	return &intake{c: c, file: f, sha1: sha1.New(), sha256: sha256.New(), check: newChecker()}, nil
 }
 
 // discard removes the temporary file if no session was made of it.
 func (in *intake) discard() {
+	_ = in.check.finish()
 	_ = in.file.Close()
 	_ = removeIfThere(in.file.Name())
-	if !in.taken && in.check.gz != nil {
-		_ = in.check.finish()
-	}
 }
 
 func (in *intake) take(r io.Reader) error {
@@ -163,7 +163,8 @@ func (in *intake) take(r io.Reader) error {
 			if most := in.c.s.opts.MaxSize; most > 0 && in.size > most {
 				return in.c.tooLarge()
 			}
-			_, _ = in.sums.Write(p)
+			_, _ = in.sha1.Write(p)
+			_, _ = in.sha256.Write(p)
 			_, _ = in.check.Write(p)
 			if _, err := in.file.Write(p); err != nil {
 				return err
@@ -319,7 +320,6 @@ func (c *call) setTags(text string) error {
 // store makes a session of what came in.
 func (c *call) store(in *intake) (func(), error) {
 	err := in.check.finish()
-	in.taken = true
 	cut := errors.Is(err, errCut)
 	if err != nil && (!cut || !c.s.opts.AllowCut) {
 		return nil, violation(http.StatusBadRequest, "File is not a complete capture file: %v", err)
@@ -330,8 +330,8 @@ func (c *call) store(in *intake) (func(), error) {
 	facts := in.check.facts
 	session := Session{
 		Filename: c.params.filename, Tags: c.params.tags, Comments: c.params.comments,
-		Size: in.size, SHA1: in.sums.SHA1(), SHA256: in.sums.SHA256(),
-		Format: facts.format, Gzip: facts.gzip, Cut: cut,
+		Size: in.size, SHA1: hex.EncodeToString(in.sha1.Sum(nil)), SHA256: hex.EncodeToString(in.sha256.Sum(nil)),
+		Format: string(facts.format), Gzip: facts.gzip, Cut: cut,
 		Packets: facts.packets, PacketBytes: facts.bytes, Encapsulation: facts.encapsulation,
 		First: facts.first.UTC(), Last: facts.last.UTC(),
 		Created: c.s.opts.Now().UTC(), Method: c.r.Method, UserAgent: c.r.UserAgent(),
