@@ -295,3 +295,10 @@ func (st *store) annotate(id string, frame int64, text string) ([]Annotation, er
 	s.Annotations = notes
 	return slices.Clone(notes), nil
 }
+
+// count returns how many sessions there are, and their bytes.
+func (st *store) count() (int, int64) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return len(st.list), st.size
+}
