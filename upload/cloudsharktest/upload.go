@@ -1,7 +1,6 @@
 package cloudsharktest
 
 import (
-	"bufio"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,8 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"mime"
-	"mime/multipart"
 	"net/http"
 	"os"
 	"path"
@@ -30,7 +27,7 @@ const (
 	maxField    = 2 << 20
 	maxFields   = 16
 	maxKeylog   = 16 << 20
-	bufferSize  = 1 << 20
+	bufferSize  = 256 << 10
 )
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
@@ -152,23 +149,23 @@ func (in *intake) discard() {
 	_ = removeIfThere(in.file.Name())
 }
 
+// take reads r to its end. It fills its buffer before it does anything, because
+// a form's parts come in pieces of a page.
 func (in *intake) take(r io.Reader) error {
 	buf := getBuffer()
 	defer putBuffer(buf)
 	for {
-		n, err := r.Read(*buf)
-		if n > 0 {
-			p := (*buf)[:n]
-			in.size += int64(n)
-			if most := in.c.s.opts.MaxSize; most > 0 && in.size > most {
-				return in.c.tooLarge()
-			}
-			_, _ = in.sha1.Write(p)
-			_, _ = in.sha256.Write(p)
-			_, _ = in.check.Write(p)
-			if _, err := in.file.Write(p); err != nil {
-				return err
-			}
+		n, err := fill(r, *buf)
+		p := (*buf)[:n]
+		in.size += int64(n)
+		if most := in.c.s.opts.MaxSize; most > 0 && in.size > most {
+			return in.c.tooLarge()
+		}
+		_, _ = in.check.Write(p)
+		_, _ = in.sha1.Write(p)
+		_, _ = in.sha256.Write(p)
+		if _, err := in.file.Write(p); err != nil {
+			return err
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -179,84 +176,15 @@ func (in *intake) take(r io.Reader) error {
 	}
 }
 
-// readForm takes a multipart body to its very end: a form whose end is missing
-// was cut off.
-func (c *call) readForm(in *intake, fields map[string]string) error {
-	kind, attrs, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
-	if err != nil || kind != "multipart/form-data" || attrs["boundary"] == "" {
-		return violation(http.StatusBadRequest, "a POST must be multipart/form-data with the capture in file")
+// fill is io.ReadFull, but it returns r's own error, so that an end that came
+// too early is not taken for the end.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
 	}
-	src := bufio.NewReaderSize(c.body, bufferSize)
-	form := multipart.NewReader(src, attrs["boundary"])
-	var seen []string
-	for {
-		part, err := form.NextRawPart()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return c.formError(err)
-		}
-		name := part.FormName()
-		if len(seen) >= maxFields || slices.Contains(seen, name) {
-			return violation(http.StatusBadRequest, "field %q is given twice, or there are too many", c.scrub(name))
-		}
-		seen = append(seen, name)
-		if err := c.readPart(in, fields, name, part); err != nil {
-			return c.formError(err)
-		}
-	}
-	if _, err := io.Copy(io.Discard, src); err != nil {
-		return err
-	}
-	if !slices.Contains(seen, "file") {
-		return violation(http.StatusBadRequest, "file is missing")
-	}
-	return nil
-}
-
-// formError tells a broken form from a broken connection.
-func (c *call) formError(err error) error {
-	var e *apiError
-	if errors.As(err, &e) || errors.Is(err, errClientGone) || errors.As(err, new(*os.PathError)) {
-		return err
-	}
-	return violation(http.StatusBadRequest, "the form is broken or ends too early")
-}
-
-func (c *call) readPart(in *intake, fields map[string]string, name string, part *multipart.Part) error {
-	switch name {
-	case "file":
-		in.name = part.FileName()
-		if in.name == "" {
-			return violation(http.StatusBadRequest, "file has no file name, so it is a text field and not a file")
-		}
-		return in.take(part)
-	case "keylog":
-		data, err := io.ReadAll(io.LimitReader(part, maxKeylog+1))
-		if err == nil && len(data) > maxKeylog {
-			err = refuse(http.StatusRequestEntityTooLarge, "keylog is too large")
-		}
-		c.params.keylog = data
-		return err
-	case "url":
-		return refuse(http.StatusBadRequest, "uploading by url is not offered here")
-	case "filename", "additional_tags", "comments":
-		data, err := io.ReadAll(io.LimitReader(part, maxField+1))
-		if err != nil {
-			return err
-		}
-		if len(data) > maxField {
-			return violation(http.StatusBadRequest, "field %q is too long", name)
-		}
-		if q, ok := c.query[name]; ok && q[0] != string(data) {
-			return violation(http.StatusBadRequest, "the form and the query differ in %q", name)
-		}
-		fields[name] = string(data)
-		return nil
-	default:
-		return violation(http.StatusBadRequest, "unknown field %q", c.scrub(name))
-	}
+	return n, err
 }
 
 // setParams judges what the query and the form said.
