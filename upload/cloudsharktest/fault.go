@@ -143,7 +143,7 @@ func ParseFault(text string) (Fault, error) {
 }
 
 var faultKeys = map[string]func(*Fault, string) error{
-	"method":      func(f *Fault, v string) error { f.Method = v; return nil },
+	"method":      func(f *Fault, v string) error { return parseMethod(&f.Method, v) },
 	"filename":    func(f *Fault, v string) error { f.Filename = v; return nil },
 	"skip":        func(f *Fault, v string) error { return parseInt(&f.Skip, v) },
 	"times":       func(f *Fault, v string) error { return parseInt(&f.Times, v) },
@@ -163,6 +163,14 @@ var faultKeys = map[string]func(*Fault, string) error{
 		f.Delay = d
 		return err
 	},
+}
+
+func parseMethod(to *string, v string) error {
+	if _, ok := methods[v]; !ok && v != "any" {
+		return errors.New("not an API method")
+	}
+	*to = v
+	return nil
 }
 
 func parseInt[T int | int64](to *T, v string) error {

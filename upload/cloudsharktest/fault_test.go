@@ -263,7 +263,7 @@ func TestParseFault(t *testing.T) {
 	if err != nil || !faultEqual(f, want) {
 		t.Errorf("%+v %v", f, err)
 	}
-	for _, text := range []string{"", "nope", "busy:nope=1", "busy:times=x", "busy:times=-1", "busy:code=99", "busy:times", "slow:delay=-1s", "busy:early=maybe"} {
+	for _, text := range []string{"", "nope", "busy:nope=1", "busy:times=x", "busy:times=-1", "busy:code=99", "busy:times", "slow:delay=-1s", "busy:early=maybe", "busy:method=uplaod"} {
 		if _, err := ParseFault(text); err == nil {
 			t.Errorf("%q was taken", text)
 		}

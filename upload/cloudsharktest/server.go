@@ -74,7 +74,7 @@ type Options struct {
 	// LoopbackNames answers the page only under a loopback name in the Host
 	// header, which keeps other sites from reading it by DNS rebinding.
 	LoopbackNames bool
-	KeepRequests  int // how many requests Requests remembers; 0: 100,000
+	KeepRequests  int // how many requests Requests remembers; 0: 10,000
 
 	BaseURL string // prefix of SessionURL; Start sets it
 	Log     zerolog.Logger
@@ -122,7 +122,7 @@ func New(opts Options) (*Server, error) {
 		s.opts.MaxTags = 30
 	}
 	if s.opts.KeepRequests == 0 {
-		s.opts.KeepRequests = 100_000
+		s.opts.KeepRequests = 10_000
 	}
 	if s.opts.UserAgent == nil {
 		s.opts.UserAgent = agentPattern

@@ -1,6 +1,7 @@
 package cloudsharktest
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -136,6 +137,12 @@ func TestAShortBodyIsNeverStored(t *testing.T) {
 func TestStrictness(t *testing.T) {
 	s := start(t, Options{MaxSize: 5000})
 	ok := pcap(2, 100)
+	file := field{"file", "a.pcap", string(ok)}
+	long := func(n int) string { return strings.Repeat("x", n) }
+	var fields []field
+	for i := range 40 {
+		fields = append(fields, field{fmt.Sprintf("f%d", i), "", "x"})
+	}
 	many := strings.Repeat("t,", 5)
 	for i := range 31 {
 		many += fmt.Sprintf("tag%d,", i)
@@ -169,6 +176,14 @@ func TestStrictness(t *testing.T) {
 		{"a file without a name", post(t, s, "", field{"file", "", string(ok)}), 400, "no file name", true},
 		{"an unknown field", post(t, s, "", field{"file", "a.pcap", string(ok)}, field{"tags", "", "x"}), 400, `unknown field \"tags\"`, true},
 		{"form and query that differ", post(t, s, "filename=a", field{"file", "a.pcap", string(ok)}, field{"filename", "", "b"}), 400, "differ", true},
+		{"a filename of 256 bytes", post(t, s, "", file, field{"filename", "", long(256)}), 400, "longer than 255", true},
+		{"a tag of 256 bytes", post(t, s, "", file, field{"additional_tags", "", long(256)}), 400, "longer than 255", true},
+		{"comments over a megabyte", post(t, s, "", file, field{"comments", "", long(maxComments + 1)}), 400, "comments are longer", true},
+		{"a field over two megabytes", post(t, s, "", file, field{"comments", "", long(maxField + 1)}), 400, "too long", true},
+		{"a key log over 16 megabytes", post(t, s, "", file, field{"keylog", "k", long(maxKeylog + 1)}), 413, "keylog is too large", false},
+		{"forty fields", post(t, s, "", fields...), 400, "unknown field", true},
+		{"a field given twice", post(t, s, "", file, file), 400, "given twice", true},
+		{"a line break in a tag", post(t, s, "", file, field{"additional_tags", "", "a\nb"}), 400, "control characters", true},
 		{"a form without its end", do(t, s, "POST", "upload", strings.NewReader("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pcap\"\r\n\r\n"+string(ok)),
 			header("Content-Type", "multipart/form-data; boundary=b")), 400, "ends too early", true},
 		{"a form without its last boundary", do(t, s, "POST", "upload", strings.NewReader("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pcap\"\r\n\r\n"+string(ok)+"\r\n--b\r\n"),
@@ -200,5 +215,19 @@ func TestStrictness(t *testing.T) {
 	}
 	if n := len(s.Sessions()); n != 0 {
 		t.Errorf("%d sessions were stored", n)
+	}
+}
+
+func TestAnEnormousLengthIsRefusedBeforeTheBody(t *testing.T) {
+	s := start(t, Options{MaxSize: 5000})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = fmt.Fprintf(conn, "PUT /api/v1/%s/upload?filename=x HTTP/1.1\r\nHost: x\r\nUser-Agent: a/1\r\nContent-Length: %d\r\n\r\n", s.Token, int64(1)<<60)
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if line != "HTTP/1.1 413 Request Entity Too Large\r\n" {
+		t.Errorf("%q %v", line, err)
 	}
 }
