@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -249,7 +250,7 @@ func TestSessionsOutliveARestart(t *testing.T) {
 	lost := "0123456789ab"
 	for name, text := range map[string]string{
 		"upload-123.part": "x", lost + ".json": `{"id":"` + lost + `","format":"pcap"}`, lost + ".keylog": "x",
-		before[0].ID + ".json.part": "{", "notes.txt": "mine", "other.part": "mine", "ffff.json": "{",
+		before[0].ID + ".json.part": "{", "notes.txt": "mine", "other.part": "mine", "ffff.json": "{", "ba9876543210.json": "",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -278,7 +279,7 @@ func TestSessionsOutliveARestart(t *testing.T) {
 	}
 	for name, kept := range map[string]bool{
 		"upload-123.part": false, lost + ".json": false, lost + ".keylog": false, before[0].ID + ".json.part": false,
-		"notes.txt": true, "other.part": true, "ffff.json": true,
+		"notes.txt": true, "other.part": true, "ffff.json": true, "ba9876543210.json": true,
 	} {
 		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != kept {
 			t.Errorf("%s: %v", name, err)
@@ -316,5 +317,44 @@ func TestManyAtOnce(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 		seen[c.ID] = true
+	}
+}
+
+func TestOldRequestsAreForgotten(t *testing.T) {
+	s := start(t, Options{KeepRequests: 10})
+	for i := range 25 {
+		do(t, s, "GET", fmt.Sprintf("search?search[filename]=%d", i), nil)
+	}
+	r := s.Requests()
+	if len(r) > 10 || r[len(r)-1].Query.Get("search[filename]") != "24" || s.Counters().Requests["search"] != 25 {
+		t.Errorf("%d requests, last %+v", len(r), r[len(r)-1])
+	}
+}
+
+func TestCloseDoesNotWaitForAnIdleClient(t *testing.T) {
+	dir := t.TempDir()
+	s, err := New(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(s.Handler())
+	defer h.Close()
+	r, w := io.Pipe()
+	done := make(chan reply)
+	go func() { done <- doURL(t, "PUT", h.URL+"/api/v1/"+s.Token+"/upload?filename=x.pcap", r) }()
+	_, _ = w.Write(pcap(1, 60))
+	waitFor(t, func() bool { return s.Counters().Uploading == 1 })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 || len(s.Sessions()) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	_ = w.Close()
+	if got := <-done; got.err == nil && got.status == 200 {
+		t.Errorf("%+v", got)
+	}
+	if got := doURL(t, "PUT", h.URL+"/api/v1/"+s.Token+"/upload?filename=x.pcap", bytes.NewReader(pcap(1, 60))); got.status != 503 {
+		t.Errorf("after Close: %d %v", got.status, got.err)
 	}
 }

@@ -62,7 +62,8 @@ func (s *Server) Requests() []Request {
 	return out
 }
 
-// Violations returns every broken rule so far. A test of a client should find
+// Violations returns the broken rules so far, oldest first, at most
+// Options.KeepRequests of them. A test of a client should find
 // it empty.
 func (s *Server) Violations() []Violation {
 	s.mu.Lock()
@@ -80,13 +81,18 @@ func (s *Server) Counters() Counters {
 	return c
 }
 
+// remember appends v and forgets the oldest tenth when there are most already.
+func remember[T any](list []T, v T, most int) []T {
+	if len(list) >= most {
+		list = slices.Delete(list, 0, 1+len(list)/10)
+	}
+	return append(list, v)
+}
+
 func (s *Server) begin(rec *Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.requests) >= s.opts.KeepRequests {
-		s.requests = slices.Delete(s.requests, 0, 1+len(s.requests)/10)
-	}
-	s.requests = append(s.requests, rec)
+	s.requests = remember(s.requests, rec, s.opts.KeepRequests)
 	if s.counters.Requests == nil {
 		s.counters.Requests, s.counters.Faults = map[string]int{}, map[string]int{}
 	}
@@ -140,7 +146,7 @@ func (c *call) violate(text string) {
 	c.s.opts.Log.Warn().Str("api", v.API).Str("agent", v.UserAgent).Str("violation", v.Text).Msg("contract violated")
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	c.s.violations = append(c.s.violations, v)
+	c.s.violations = remember(c.s.violations, v, c.s.opts.KeepRequests)
 }
 
 // scrub replaces every token in text: the known ones, and the one that the

@@ -148,7 +148,7 @@ func New(opts Options) (*Server, error) {
 		dir, s.temp = temp, temp
 	}
 	var err error
-	if s.store, err = openStore(dir); err != nil {
+	if s.store, err = openStore(dir, opts.Log); err != nil {
 		return nil, errors.Join(err, s.removeTemp())
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -201,7 +201,7 @@ func NewHTTPServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: quietLog()}
 }
 
-// Close releases every request that hangs, stops Start's listener, and removes
+// Close ends every upload and every request that hangs, stops Start's listener, and removes
 // the temporary directory if there is one. An http.Server made from Handler is
 // the caller's to shut down, after Close.
 func (s *Server) Close() error {
@@ -211,7 +211,7 @@ func (s *Server) Close() error {
 		err = s.http.Close()
 		<-s.served
 	}
-	s.store.wait()
+	s.store.close()
 	return errors.Join(err, s.removeTemp())
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // Session is what became of one uploaded capture.
@@ -49,15 +51,19 @@ type Annotation struct {
 
 // store keeps sessions in a directory: <id>.json and <id>.pcap (or .pcapng,
 // with .gz). The rename of the capture is the moment at which a session exists:
-// a record without a capture is a leftover and is removed by openStore.
+// a record without a capture is a leftover and is removed by openStore. One
+// server may use a directory at a time.
 type store struct {
 	dir  string
 	mu   sync.RWMutex
 	byID map[string]*Session
 	list []*Session // by Seq
 	seq  int64
-	size int64          // bytes of all captures
-	busy sync.WaitGroup // uploads that write
+	size int64 // bytes of all captures
+	log  zerolog.Logger
+
+	busy   sync.WaitGroup // uploads that write
+	closed bool           // no more may begin
 }
 
 const partSuffix = ".part"
@@ -67,7 +73,7 @@ var (
 	ownLeftover = regexp.MustCompile(`^([0-9a-f]{12}\.(json|keylog)|upload-[0-9]+)\.part$`)
 )
 
-func openStore(dir string) (*store, error) {
+func openStore(dir string, log zerolog.Logger) (*store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -75,7 +81,7 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &store{dir: dir, byID: map[string]*Session{}}
+	st := &store{dir: dir, byID: map[string]*Session{}, log: log}
 	for _, e := range entries {
 		name := e.Name()
 		if ownLeftover.MatchString(name) {
@@ -90,6 +96,8 @@ func openStore(dir string) (*store, error) {
 	return st, err
 }
 
+// load takes one record in. A record that cannot be read is left where it is
+// and said in the log: it must not keep the others from being seen.
 func (st *store) load(id string) error {
 	path := filepath.Join(st.dir, id+".json")
 	data, err := os.ReadFile(path)
@@ -98,7 +106,8 @@ func (st *store) load(id string) error {
 	}
 	var s Session
 	if err := json.Unmarshal(data, &s); err != nil || s.ID != id {
-		return fmt.Errorf("read %q: not a session's record (%w)", path, err)
+		st.log.Warn().Str("file", path).AnErr("error", err).Msg("not a session's record, left alone")
+		return nil
 	}
 	if _, err := os.Lstat(st.path(&s)); errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(os.Remove(path), removeIfThere(st.keylogPath(id)))
@@ -184,7 +193,24 @@ func (st *store) temp() (*os.File, error) {
 	return os.CreateTemp(st.dir, "upload-*"+partSuffix)
 }
 
-func (st *store) wait() { st.busy.Wait() }
+// begin counts an upload in, unless the store is closed. Each that was counted
+// must call busy.Done.
+func (st *store) begin() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.closed {
+		st.busy.Add(1)
+	}
+	return !st.closed
+}
+
+// close lets no upload begin any more and waits for those that did.
+func (st *store) close() {
+	st.mu.Lock()
+	st.closed = true
+	st.mu.Unlock()
+	st.busy.Wait()
+}
 
 func (st *store) all() []Session {
 	st.mu.RLock()

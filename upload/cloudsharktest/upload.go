@@ -1,6 +1,7 @@
 package cloudsharktest
 
 import (
+	"context"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -46,8 +48,14 @@ type params struct {
 
 // upload takes a capture in (contracts/cloudshark.md 0, 1.2).
 func (c *call) upload() (func(), error) {
-	c.s.store.busy.Add(1)
+	if !c.s.store.begin() {
+		return nil, refuse(http.StatusServiceUnavailable, "Server is closing")
+	}
 	defer c.s.store.busy.Done()
+	// Close must not wait for a client that sends nothing.
+	defer context.AfterFunc(c.s.ctx, func() {
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now())
+	})()
 	if c.s.opts.MaxSize > 0 && c.r.Method == http.MethodPut && c.r.ContentLength > c.s.opts.MaxSize {
 		return nil, c.tooLarge()
 	}
