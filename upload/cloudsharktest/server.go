@@ -94,6 +94,7 @@ type Server struct {
 	store  *store
 	http   *http.Server // of Start
 	served chan struct{}
+	conns  sync.WaitGroup // connections of http
 
 	ctx  context.Context // ends with Close: releases requests that hang
 	stop context.CancelFunc
@@ -181,6 +182,7 @@ func Start(t TB, opts Options) *Server {
 		s.opts.BaseURL = s.URL
 	}
 	s.http = NewHTTPServer(s.Handler())
+	s.http.ConnState = s.countConns
 	s.served = make(chan struct{})
 	go func() {
 		defer close(s.served)
@@ -192,6 +194,17 @@ func Start(t TB, opts Options) *Server {
 		}
 	})
 	return s
+}
+
+// countConns lets Close wait for the goroutines of connections, which may
+// outlive http.Server.Close by half a second.
+func (s *Server) countConns(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.conns.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		s.conns.Done()
+	}
 }
 
 // NewHTTPServer returns the http.Server that fits the emulator: no limit on how
@@ -210,6 +223,7 @@ func (s *Server) Close() error {
 	if s.http != nil {
 		err = s.http.Close()
 		<-s.served
+		s.conns.Wait()
 	}
 	s.store.close()
 	return errors.Join(err, s.removeTemp())
