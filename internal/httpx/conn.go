@@ -1,0 +1,156 @@
+package httpx
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// epoch makes monotonic instants fit into an atomic integer.
+var epoch = time.Now()
+
+func now() int64 { return int64(time.Since(epoch)) }
+
+// conn notes when bytes last moved.
+type conn struct {
+	net.Conn
+	moved atomic.Int64
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
+
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.moved.Store(now())
+	}
+	return n, err
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if n > 0 {
+		c.moved.Store(now())
+	}
+	return n, err
+}
+
+// ReadFrom sends a plain request's body in pieces of copyBuffer bytes; the
+// transport itself would use 32 KiB.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c}, r, *buf)
+}
+
+// dialer connects; with local it refuses every address that is not this machine's
+// own, after names were resolved, so that no name can talk its way around it.
+func dialer(timeout time.Duration, local bool) func(context.Context, string, string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+	if local {
+		d.Control = func(_, address string, _ syscall.RawConn) error {
+			ap, err := netip.ParseAddrPort(address)
+			if err != nil || !ap.Addr().Unmap().WithZone("").IsLoopback() {
+				return fmt.Errorf("%w to %s", errPlain, address)
+			}
+			return nil
+		}
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		w := &conn{Conn: c}
+		w.moved.Store(now())
+		return w, nil
+	}
+}
+
+// watch cancels a request when its connection is silent for too long, or when a
+// reply that has begun does not end. It begins when the request has a
+// connection: waiting for one is bounded by the connect timeout, and waiting for
+// a free one is not silence.
+type watch struct {
+	idle   time.Duration
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	conn    *conn
+	timer   *time.Timer
+	reply   int64 // instant of the reply's first byte, 0 before
+	stopped bool
+}
+
+// start may be called again: the transport takes another connection when the
+// first one proves dead before anything was written.
+func (w *watch) start(c net.Conn) {
+	for {
+		if inner, ok := c.(interface{ NetConn() net.Conn }); ok {
+			c = inner.NetConn()
+			continue
+		}
+		break
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conn, _ = c.(*conn)
+	if w.conn == nil || w.stopped {
+		return
+	}
+	w.conn.moved.Store(now())
+	if w.timer == nil {
+		w.timer = time.AfterFunc(w.idle, w.check)
+	}
+}
+
+func (w *watch) touch() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conn != nil {
+		w.conn.moved.Store(now())
+	}
+}
+
+func (w *watch) replying() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reply = now()
+}
+
+func (w *watch) check() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return
+	}
+	left := w.idle - time.Duration(now()-w.conn.moved.Load())
+	if left <= 0 {
+		w.cancel(errIdle)
+		return
+	}
+	if w.reply != 0 {
+		ends := w.idle - time.Duration(now()-w.reply)
+		if ends <= 0 {
+			w.cancel(errSlow)
+			return
+		}
+		left = min(left, ends)
+	}
+	w.timer.Reset(left)
+}
+
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
