@@ -1,7 +1,6 @@
 package httpx
 
 import (
-	"capagent/internal/failure"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"capagent/internal/failure"
 )
 
 // Classes of the errors that Do returns.

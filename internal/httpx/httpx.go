@@ -15,7 +15,6 @@
 package httpx
 
 import (
-	"capagent/internal/failure"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +27,9 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"capagent/internal/failure"
+	"capagent/internal/secret"
 )
 
 // Placeholder is the path segment that stands for the secret in requests:
@@ -62,9 +64,9 @@ type Options struct {
 	Bandwidth      int64         // bytes/s of all request bodies together, 0 for no limit
 	MaxConns       int           // connections to one host at a time, 0 for no limit
 
-	// PathSecret returns what replaces the first Placeholder segment of a
-	// request's path. It is a function so that printing Options shows no secret.
-	PathSecret func() string
+	// PathSecret replaces the first Placeholder segment of every request's path;
+	// unset, paths are sent as they are.
+	PathSecret secret.Secret
 }
 
 // Client sends requests. It is safe for concurrent use.
@@ -72,7 +74,7 @@ type Client struct {
 	opts          Options
 	secure, plain *http.Transport
 	limit         *rate.Limiter // nil for no limit
-	scrub         *scrubber
+	scrub         *secret.Redactor
 }
 
 // Reply is a whole answer.
@@ -97,10 +99,7 @@ func newClient(o Options, proxy func(*http.Request) (*url.URL, error)) (*Client,
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{opts: o, scrub: newScrubber("")}
-	if o.PathSecret != nil {
-		c.scrub = newScrubber(o.PathSecret())
-	}
+	c := &Client{opts: o, scrub: secret.NewRedactor(o.PathSecret)}
 	if o.Bandwidth > 0 {
 		c.limit = rate.NewLimiter(rate.Limit(o.Bandwidth), int(min(max(o.Bandwidth/8, 4<<10), copyBuffer)))
 	}
@@ -135,9 +134,8 @@ func (c *Client) Close() {
 	c.plain.CloseIdleConnections()
 }
 
-// Scrub replaces the client's secret in s, in any form that a server may echo,
-// by "***".
-func (c *Client) Scrub(s string) string { return c.scrub.text(s) }
+// Scrub masks the client's secret in s, in any form that a server may echo.
+func (c *Client) Scrub(s string) string { return c.scrub.String(s) }
 
 // Do sends req and reads the answer. The request's path holds Placeholder where
 // the secret belongs. The request's body is closed when Do returns, and nothing
@@ -219,12 +217,12 @@ func (c *Client) prepare(ctx context.Context, req *http.Request, w *watch) (*htt
 	if out.Header.Get("User-Agent") == "" {
 		out.Header.Set("User-Agent", c.opts.UserAgent)
 	}
-	if c.opts.PathSecret != nil {
+	if !c.opts.PathSecret.IsZero() {
 		before, after, ok := strings.Cut(out.URL.Path, "/"+Placeholder+"/")
 		if !ok {
 			return refuse("the path has no place for the secret")
 		}
-		out.URL.Path, out.URL.RawPath = before+"/"+c.opts.PathSecret()+"/"+after, ""
+		out.URL.Path, out.URL.RawPath = before+"/"+c.opts.PathSecret.Reveal()+"/"+after, ""
 	}
 	return out, sent, nil
 }

@@ -3,7 +3,6 @@ package httpx
 import (
 	"bufio"
 	"bytes"
-	"capagent/internal/failure"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -20,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"capagent/internal/failure"
+	"capagent/internal/secret"
+
 	"go.uber.org/goleak"
 )
 
@@ -33,7 +35,7 @@ func noProxy(*http.Request) (*url.URL, error) { return nil, nil }
 func client(t *testing.T, o Options) *Client {
 	t.Helper()
 	o.UserAgent, o.Table = "capagent/1.2.3", "cloudshark"
-	o.PathSecret = func() string { return canary }
+	o.PathSecret = secret.New(canary)
 	c, err := newClient(o, noProxy)
 	if err != nil {
 		t.Fatal(err)
@@ -168,9 +170,6 @@ func TestAServerCannotMakeUsShowTheSecret(t *testing.T) {
 			t.Errorf("Scrub left %q", got)
 		}
 	}
-	if got := newScrubber("a/b c").text("a%2Fb%20c a%2fb+c a/b c"); got != "*** *** ***" {
-		t.Errorf("Scrub left %q", got)
-	}
 }
 
 // raw is a server that reads a request's header and sends answer as it is.
@@ -203,7 +202,7 @@ func TestPlainHTTPStaysOnThisMachine(t *testing.T) {
 	s := server(t, func(http.ResponseWriter, *http.Request) { arrived.Add(1) })
 	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
 	proxy := func(*http.Request) (*url.URL, error) { return url.Parse(s.URL) }
-	c, err := newClient(Options{Table: "cloudshark", PathSecret: func() string { return canary }}, proxy)
+	c, err := newClient(Options{Table: "cloudshark", PathSecret: secret.New(canary)}, proxy)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package httpx
 
 import (
-	"capagent/internal/safefile"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"capagent/internal/safefile"
 )
 
 const maxCAFile = 4 << 20

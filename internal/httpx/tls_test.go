@@ -1,7 +1,6 @@
 package httpx
 
 import (
-	"capagent/internal/failure"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -22,6 +21,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"capagent/internal/failure"
+	"capagent/internal/secret"
 )
 
 // authority is a CA made for one test.
@@ -204,7 +206,7 @@ func TestProxies(t *testing.T) {
 	address := strings.Replace(proxy.URL, "://", "://user:"+password+"@", 1)
 	via := func(address string) *Client {
 		t.Helper()
-		c, err := newClient(Options{CAFile: ours.file(t), PathSecret: func() string { return canary }},
+		c, err := newClient(Options{CAFile: ours.file(t), PathSecret: secret.New(canary)},
 			func(*http.Request) (*url.URL, error) { return url.Parse(address) })
 		if err != nil {
 			t.Fatal(err)
