@@ -17,10 +17,13 @@ var epoch = time.Now()
 
 func now() int64 { return int64(time.Since(epoch)) }
 
-// conn notes when bytes last moved.
+// conn notes when bytes last moved, and when the first came in after a request
+// was sent.
 type conn struct {
 	net.Conn
-	moved atomic.Int64
+	moved    atomic.Int64
+	asked    atomic.Bool
+	answered atomic.Int64 // 0 when nothing came yet
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
@@ -29,6 +32,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.moved.Store(now())
+		if c.asked.Load() {
+			c.answered.CompareAndSwap(0, now())
+		}
 	}
 	return n, err
 }
@@ -84,7 +90,6 @@ type watch struct {
 	mu      sync.Mutex
 	conn    *conn
 	timer   *time.Timer
-	reply   int64 // instant of the reply's first byte, 0 before
 	stopped bool
 }
 
@@ -105,6 +110,8 @@ func (w *watch) start(c net.Conn) {
 		return
 	}
 	w.conn.moved.Store(now())
+	w.conn.asked.Store(false)
+	w.conn.answered.Store(0)
 	if w.timer == nil {
 		w.timer = time.AfterFunc(w.idle, w.check)
 	}
@@ -118,10 +125,23 @@ func (w *watch) touch() {
 	}
 }
 
-func (w *watch) replying() {
+// asked is told when the whole request is sent. What comes in before is no reply:
+// "100 Continue", or TLS talking to itself.
+func (w *watch) asked() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.reply = now()
+	if w.conn != nil {
+		w.conn.asked.Store(true)
+	}
+}
+
+// answered is told when the reply's header is there, which may be early.
+func (w *watch) answered() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conn != nil {
+		w.conn.answered.CompareAndSwap(0, now())
+	}
 }
 
 func (w *watch) check() {
@@ -135,8 +155,8 @@ func (w *watch) check() {
 		w.cancel(errIdle)
 		return
 	}
-	if w.reply != 0 {
-		ends := w.idle - time.Duration(now()-w.reply)
+	if first := w.conn.answered.Load(); first != 0 {
+		ends := w.idle - time.Duration(now()-first)
 		if ends <= 0 {
 			w.cancel(errSlow)
 			return

@@ -59,7 +59,11 @@ func (c *Client) explain(ctx context.Context, host string, err error) *failure.E
 			Err:   fmt.Errorf("%w between this machine and %s for %s", errIdle, host, c.opts.IdleTimeout),
 		}
 	case errors.Is(cause, errSlow):
-		return &failure.Error{Class: ClassNetwork, Err: fmt.Errorf("%w within %s of its first byte", errSlow, c.opts.IdleTimeout)}
+		return &failure.Error{
+			Class: ClassNetwork,
+			Hint:  fmt.Sprintf("the server or the network stalled; %s says how long to wait", c.key("timeout")),
+			Err:   fmt.Errorf("%w within %s of its first byte", errSlow, c.opts.IdleTimeout),
+		}
 	case errors.Is(err, errPlain):
 		return &failure.Error{
 			Kind: failure.Pause, Class: ClassBadURL,
@@ -174,6 +178,8 @@ func networkError(err error) error {
 		return fmt.Errorf("%s to %s: %w", what, op.Addr, root(op))
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return fmt.Errorf("the connection was cut: %w", root(err))
+	case errors.Is(err, net.ErrClosed): // by us, after the other direction broke
+		return errors.New("the connection was cut")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(err.Error(), "server closed idle connection"):
 		return errors.New("the server closed the connection without a whole answer")
 	}

@@ -147,8 +147,8 @@ func (c *Client) Do(req *http.Request) (*Reply, error) {
 	w := &watch{idle: c.opts.IdleTimeout, cancel: cancel}
 	defer w.stop()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn:              func(info httptrace.GotConnInfo) { w.start(info.Conn) },
-		GotFirstResponseByte: w.replying,
+		GotConn:      func(info httptrace.GotConnInfo) { w.start(info.Conn) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { w.asked() },
 	})
 
 	out, sent, err := c.prepare(ctx, req, w)
@@ -166,6 +166,7 @@ func (c *Client) Do(req *http.Request) (*Reply, error) {
 		sent.wait()
 		return nil, cause
 	}
+	w.answered()
 	resp.Request = req
 	reply := &Reply{Status: resp.StatusCode, Header: resp.Header}
 	reply.Body, err = io.ReadAll(io.LimitReader(resp.Body, MaxReply+1))

@@ -284,6 +284,31 @@ func TestSilenceEndsARequestAndMovementDoesNot(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("nor after the server asked for it", func(t *testing.T) {
+		s := server(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+		req := request(t, "PUT", s.URL, &trickle{every: idle / 3, left: 9})
+		req.Header.Set("Expect", "100-continue")
+		if _, err := client(t, Options{IdleTimeout: idle}).Do(req); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("the reply's header trickles for ever", func(t *testing.T) {
+		s := server(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			for _, err = io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "); err == nil; _, err = io.WriteString(c, "x") {
+				<-time.After(idle / 10)
+			}
+		})
+		req := request(t, "PUT", s.URL, strings.NewReader("x"))
+		req.Header.Set("Expect", "100-continue")
+		_, err := client(t, Options{IdleTimeout: idle}).Do(req)
+		fails(t, err, ClassNetwork, failure.Retry, "did not end")
+	})
 	t.Run("waiting for bandwidth is not silence", func(t *testing.T) {
 		s := server(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 		c := client(t, Options{IdleTimeout: idle, Bandwidth: 40 << 10})
