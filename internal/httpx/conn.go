@@ -90,6 +90,7 @@ type watch struct {
 	mu      sync.Mutex
 	conn    *conn
 	timer   *time.Timer
+	paused  bool
 	stopped bool
 }
 
@@ -117,9 +118,11 @@ func (w *watch) start(c net.Conn) {
 	}
 }
 
-func (w *watch) touch() {
+// pause holds the clock, or lets it begin anew.
+func (w *watch) pause(on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.paused = on
 	if w.conn != nil {
 		w.conn.moved.Store(now())
 	}
@@ -148,6 +151,10 @@ func (w *watch) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopped {
+		return
+	}
+	if w.paused {
+		w.timer.Reset(w.idle)
 		return
 	}
 	left := w.idle - time.Duration(now()-w.conn.moved.Load())

@@ -250,15 +250,18 @@ func (b *body) Read(p []byte) (int, error) {
 	b.left -= int64(n)
 	switch {
 	case err != nil && err != io.EOF:
-		b.err.Store(&err)
+		failed := err // err itself would be allocated at every read
+		b.err.Store(&failed)
 	case b.left == 0 || err == io.EOF:
 		b.whole.Store(true)
 	}
 	if b.limit != nil && n > 0 {
-		if werr := b.limit.WaitN(b.ctx, n); werr != nil {
+		b.watch.pause(true) // waiting for its turn is no silence
+		werr := b.limit.WaitN(b.ctx, n)
+		b.watch.pause(false)
+		if werr != nil {
 			return 0, werr
 		}
-		b.watch.touch() // waiting for its turn is no silence
 	}
 	return n, err
 }

@@ -312,9 +312,16 @@ func TestSilenceEndsARequestAndMovementDoesNot(t *testing.T) {
 	t.Run("waiting for bandwidth is not silence", func(t *testing.T) {
 		s := server(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 		c := client(t, Options{IdleTimeout: idle, Bandwidth: 40 << 10})
-		if _, err := c.Do(request(t, "PUT", s.URL, bytes.NewReader(make([]byte, 20<<10)))); err != nil {
-			t.Error(err)
+		var wg sync.WaitGroup
+		for range 4 { // each waits for the pieces of the three others
+			req := request(t, "PUT", s.URL, bytes.NewReader(make([]byte, 10<<10)))
+			wg.Go(func() {
+				if _, err := c.Do(req); err != nil {
+					t.Error(err)
+				}
+			})
 		}
+		wg.Wait()
 	})
 }
 
@@ -414,7 +421,13 @@ type watched struct {
 }
 
 func (w *watched) Read(p []byte) (int, error) { w.reads.Add(1); return w.Reader.Read(p) }
-func (w *watched) Close() error               { w.closed.Store(true); return nil }
+
+// Close takes its time, as one of a file on a network does.
+func (w *watched) Close() error {
+	<-time.After(50 * time.Millisecond)
+	w.closed.Store(true)
+	return nil
+}
 
 func TestAnErrorOfTheBodyComesBackAsItIs(t *testing.T) {
 	s := server(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
