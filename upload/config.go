@@ -78,7 +78,7 @@ func (c *Config) Validate() []*config.Error {
 	if token := c.Token.Reveal(); token != "" && !tokenPattern.MatchString(token) {
 		check("token", errors.New("expected 32 hexadecimal characters"))
 	}
-	check("tags", checkTags(c.Tags))
+	check("tags", CheckTags(c.Tags))
 	check("comments", checkTemplate(c.Comments, tagPlaceholders))
 	check("name", checkName(c.Name))
 	if c.Method != MethodPut && c.Method != MethodPost {
@@ -169,7 +169,8 @@ func checkURL(text string, allowHTTP bool) error {
 	return errors.New("expected https: plain http would show token and captures on the network (allow_http = true permits it)")
 }
 
-func checkTags(tags []string) error {
+// CheckTags says what is wrong with templates of tags that go together.
+func CheckTags(tags []string) error {
 	if len(tags) > MaxTags {
 		return fmt.Errorf("expected at most %d tags", MaxTags)
 	}

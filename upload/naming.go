@@ -131,28 +131,19 @@ func safe(s string, most int) string {
 	return out[:min(len(out), most)]
 }
 
-// sessionTags expands the templates, the capture's own first: without commas and
-// control characters, without duplicates, and at most MaxTags. A tag with a
-// placeholder that stands for nothing is left out. note tells of tags that found
-// no room.
-func sessionTags(templates []string, host string, c *ledger.Capture) (tags []string, note string) {
+// Tags expands templates (checked by CheckTags) for a capture, whose Tags they
+// are to become: without commas and control characters, without duplicates, and
+// at most MaxTags. A tag with a placeholder that stands for nothing is left out.
+func Tags(templates []string, host string, c *ledger.Capture) []string {
 	values := factsOf(host, c)
-	lost := 0
-	for _, template := range slices.Concat(c.Tags, templates) {
+	var tags []string
+	for _, template := range templates {
 		tag, full := expand(template, values)
-		if tag = cleanTag(tag); !full || tag == "" || slices.Contains(tags, tag) {
-			continue
+		if tag = cleanTag(tag); full && tag != "" && len(tags) < MaxTags && !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
 		}
-		if len(tags) == MaxTags {
-			lost++
-			continue
-		}
-		tags = append(tags, tag)
 	}
-	if lost > 0 {
-		note = fmt.Sprintf("%d tags were left out, CloudShark takes %d", lost, MaxTags)
-	}
-	return tags, note
+	return tags
 }
 
 func cleanTag(s string) string {

@@ -45,14 +45,14 @@ func (m *memory) Parts(_ context.Context, id int64) ([]ledger.Part, error) {
 	return slices.Clone(m.parts[id]), nil
 }
 
-func (m *memory) PlanParts(_ context.Context, id int64, parts []ledger.Part) error {
+func (m *memory) PlanParts(_ context.Context, id int64, parts []ledger.Part) ([]ledger.Part, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.parts[id] != nil {
-		return errors.New("planned twice")
+		return nil, errors.New("planned twice")
 	}
 	m.parts[id] = slices.Clone(parts)
-	return nil
+	return parts, nil
 }
 
 func (m *memory) FinishPart(_ context.Context, id int64, number int, session string, doubt bool) error {

@@ -16,7 +16,7 @@ import (
 // before the first is sent, and which session each became.
 type Ledger interface {
 	Parts(ctx context.Context, capture int64) ([]ledger.Part, error)
-	PlanParts(ctx context.Context, capture int64, parts []ledger.Part) error
+	PlanParts(ctx context.Context, capture int64, parts []ledger.Part) ([]ledger.Part, error)
 	FinishPart(ctx context.Context, capture int64, number int, sessionID string, possibleDuplicate bool) error
 }
 
@@ -128,17 +128,13 @@ func (s *Step) parts(ctx context.Context, c *ledger.Capture) ([]ledger.Part, err
 	if err != nil {
 		return nil, about("upload", c.Name, err)
 	}
-	if err := s.opts.Ledger.PlanParts(ctx, c.ID, parts); err != nil {
-		return nil, err
-	}
-	return parts, nil
+	return s.opts.Ledger.PlanParts(ctx, c.ID, parts)
 }
 
 func (s *Step) send(ctx context.Context, c *ledger.Capture, p *ledger.Part) error {
-	tags, _ := sessionTags(s.opts.Config.Tags, s.opts.Host, c)
 	count := int64(0)
 	session, err := s.opts.Client.Upload(ctx, Upload{
-		Name: p.Name, Tags: tags, Size: p.Size, Method: c.Method, Keylog: c.Keylog,
+		Name: p.Name, Tags: c.Tags, Size: p.Size, Method: c.Method, Keylog: c.Keylog,
 		Comments: sessionComments(s.opts.Config.Comments, s.opts.Host, c, p),
 		Body: func() (io.ReadCloser, error) {
 			body, err := openContent(ctx, c, p, func(n int64) {
@@ -196,12 +192,6 @@ func (s *Step) result(c *ledger.Capture, parts []ledger.Part) ledger.Result {
 	r := ledger.Result{SessionName: first.Name, SessionID: first.SessionID, SessionURL: s.opts.Client.Link(first.SessionID)}
 	if len(parts) > 1 {
 		r.Note = fmt.Sprintf("uploaded in %d parts", len(parts))
-	}
-	if _, note := sessionTags(s.opts.Config.Tags, s.opts.Host, c); note != "" {
-		if r.Note != "" {
-			r.Note += "; "
-		}
-		r.Note += note
 	}
 	for _, p := range parts {
 		r.PossibleDuplicate = r.PossibleDuplicate || p.PossibleDuplicate

@@ -296,7 +296,7 @@ func TestWhatHappenedIsRecordedAfterTheContextEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	mustClaim(t, l, r[0].ID, "cloudshark")
 	mustClaim(t, l, r[1].ID, "cloudshark")
-	ok(t, l.PlanParts(ctx, r[0].ID, []Part{{Number: 1, Of: 1}}))
+	planParts(t, l, r[0].ID, []Part{{Number: 1, Of: 1}})
 	cancel()
 	ok(t, l.FinishPart(ctx, r[0].ID, 1, "0123456789ab", false))
 	ok(t, l.Finish(ctx, r[0].ID, "cloudshark", Result{SessionID: "0123456789ab"}, Done))
@@ -334,7 +334,7 @@ func TestFinishRefusesWhatMakesNoSense(t *testing.T) {
 		"finish": l.Finish(ctx, 99, "x", Result{}, ""),
 		"state":  l.SetState(ctx, 99, Done, ""),
 		"get":    second(l.Get(ctx, 99)),
-		"parts":  l.PlanParts(ctx, 99, []Part{{Number: 1, Of: 1}}),
+		"parts":  second(l.PlanParts(ctx, 99, []Part{{Number: 1, Of: 1}})),
 		"part":   l.FinishPart(ctx, id, 1, "s", false),
 	} {
 		if !errors.Is(err, ErrNotFound) {

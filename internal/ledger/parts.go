@@ -25,20 +25,33 @@ func (l *Ledger) Parts(ctx context.Context, id int64) ([]Part, error) {
 }
 
 // PlanParts records the uploads of a capture before the first of them, so that
-// after a crash the same parts with the same names are looked for. Where parts
-// are recorded already it changes nothing and returns ErrPlanned.
-func (l *Ledger) PlanParts(ctx context.Context, id int64, parts []Part) error {
+// after a crash the same parts with the same names are looked for. It returns
+// what it recorded: where another capture of the same content and destination
+// has parts, these, with the sessions that they have, since one of them may have
+// arrived under its name. Where the capture has parts already it changes nothing
+// and returns ErrPlanned.
+func (l *Ledger) PlanParts(ctx context.Context, id int64, parts []Part) ([]Part, error) {
 	err := l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := readCaptureRow(ctx, tx, id); err != nil {
+		row, err := readCaptureRow(ctx, tx, id)
+		if err != nil {
 			return err
 		}
 		var planned bool
-		err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM parts WHERE capture = ?)`, id).Scan(&planned)
+		err = tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM parts WHERE capture = ?)`, id).Scan(&planned)
 		if err != nil {
 			return err
 		}
 		if planned {
 			return ErrPlanned
+		}
+		twins, err := collect(ctx, tx, partFields, `SELECT `+partColumns+` FROM parts WHERE capture = (
+			SELECT min(capture) FROM parts JOIN captures ON captures.id = capture WHERE captures.sha256 = ? AND destination = ?) ORDER BY number`,
+			row.sha256, row.destination)
+		if err != nil {
+			return err
+		}
+		if len(twins) > 0 {
+			parts = twins
 		}
 		for i, p := range parts {
 			if p.Number != i+1 || p.Of != len(parts) {
@@ -58,9 +71,9 @@ func (l *Ledger) PlanParts(ctx context.Context, id int64, parts []Part) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("plan parts of capture %d: %w", id, err)
+		return nil, fmt.Errorf("plan parts of capture %d: %w", id, err)
 	}
-	return nil
+	return parts, nil
 }
 
 // FinishPart records a part's session. The same again changes nothing; another

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,7 +91,7 @@ func TestLookupFindsWhatPeopleType(t *testing.T) {
 	l := open(t, newPath(t), Options{})
 	r := register(t, l, found("/a", "a"), found("/b", "b"), found("/c", "b"))
 	mustClaim(t, l, 1, "cloudshark")
-	ok(t, l.PlanParts(t.Context(), 1, []Part{{Number: 1, Of: 2}, {Number: 2, Of: 2}}))
+	planParts(t, l, 1, []Part{{Number: 1, Of: 2}, {Number: 2, Of: 2}})
 	ok(t, l.FinishPart(t.Context(), 1, 2, "ffffffffff02", false))
 	ok(t, l.Finish(t.Context(), 1, "cloudshark", Result{SessionID: "ffffffffff01"}, Done))
 	for _, tt := range []struct {
@@ -159,8 +160,8 @@ func TestPartsAreRecordedBeforeTheFirstUpload(t *testing.T) {
 		{Number: 1, Of: 2, Prefix: []byte("head"), Offset: 0, Length: 10, Size: 14, SHA256: "1", SHA1: "2", Packets: 3, First: time.Unix(1, 2).UTC(), Last: time.Unix(3, 4).UTC(), Name: "a-1"},
 		{Number: 2, Of: 2, Offset: 10, Length: 5, Size: 5, Name: "a-2"},
 	}
-	ok(t, l.PlanParts(t.Context(), id, parts))
-	if err := l.PlanParts(t.Context(), id, parts[:1]); !errors.Is(err, ErrPlanned) {
+	planParts(t, l, id, parts)
+	if _, err := l.PlanParts(t.Context(), id, parts[:1]); !errors.Is(err, ErrPlanned) {
 		t.Errorf("planned again: %v", err)
 	}
 	read := func() []Part {
@@ -182,7 +183,7 @@ func TestPartsAreRecordedBeforeTheFirstUpload(t *testing.T) {
 	}
 	for _, bad := range [][]Part{{{Number: 2, Of: 2}}, {{Number: 1, Of: 2}}, {{Number: 1, Of: 2}, {Number: 1, Of: 2}}} {
 		other := register(t, l, found("/other", "o"))[0].ID
-		if err := l.PlanParts(t.Context(), other, bad); err == nil {
+		if _, err := l.PlanParts(t.Context(), other, bad); err == nil {
 			t.Errorf("planned %+v", bad)
 		}
 	}
@@ -321,4 +322,66 @@ func TestAnyOrderOfCallsKeepsTheRules(t *testing.T) {
 			}
 		}
 	})
+}
+
+func planParts(t testing.TB, l *Ledger, id int64, parts []Part) {
+	t.Helper()
+	got, err := l.PlanParts(t.Context(), id, parts)
+	ok(t, err)
+	if len(got) != len(parts) {
+		t.Fatalf("%d parts recorded, want %d", len(got), len(parts))
+	}
+}
+
+// A lost reply to one file must be looked for under the name that was sent, also
+// when the next try comes from another file of the same content.
+func TestEqualContentSharesItsParts(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "l.db"), Options{})
+	found := []Found{
+		{Path: "/a", Destination: "https://cs", State: Queued, Inspection: Inspection{SHA256: "aa"}},
+		{Path: "/b", Destination: "https://cs", State: Queued, Inspection: Inspection{SHA256: "aa"}},
+		{Path: "/b", Destination: "https://other", State: Queued, Inspection: Inspection{SHA256: "aa"}},
+	}
+	r, err := l.Register(t.Context(), found)
+	ok(t, err)
+	planParts(t, l, r[0].ID, []Part{{Number: 1, Of: 2, Name: "first-1"}, {Number: 2, Of: 2, Name: "first-2"}})
+	ok(t, l.FinishPart(t.Context(), r[0].ID, 1, "aaaaaaaaaaaa", false))
+	got, err := l.PlanParts(t.Context(), r[1].ID, []Part{{Number: 1, Of: 1, Name: "second"}})
+	ok(t, err)
+	if len(got) != 2 || got[0].Name != "first-1" || got[0].SessionID != "aaaaaaaaaaaa" || got[1].Name != "first-2" || got[1].SessionID != "" {
+		t.Errorf("same content, same destination: %+v", got)
+	}
+	got, err = l.PlanParts(t.Context(), r[2].ID, []Part{{Number: 1, Of: 1, Name: "third"}})
+	ok(t, err)
+	if len(got) != 1 || got[0].Name != "third" {
+		t.Errorf("another destination: %+v", got)
+	}
+}
+
+// What was refused as it was may have to be cut otherwise.
+func TestRetryDropsAPlanOfWhichNothingWasSent(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "l.db"), Options{})
+	r, err := l.Register(t.Context(), []Found{
+		{Path: "/a", State: Queued, Inspection: Inspection{SHA256: "aa"}},
+		{Path: "/b", State: Queued, Inspection: Inspection{SHA256: "bb"}},
+	})
+	ok(t, err)
+	for i, c := range r {
+		_, err := l.Begin(t.Context(), c.ID, "x")
+		ok(t, err)
+		planParts(t, l, c.ID, []Part{{Number: 1, Of: 2}, {Number: 2, Of: 2}})
+		if i == 1 {
+			ok(t, l.FinishPart(t.Context(), c.ID, 1, "aaaaaaaaaaaa", false))
+		}
+		ok(t, l.Fail(t.Context(), c.ID, "x", StepFailure{Class: "too_large", Text: "too large", Permanent: true}))
+	}
+	_, err = l.Retry(t.Context())
+	ok(t, err)
+	for i, want := range []int{0, 2} {
+		parts, err := l.Parts(t.Context(), r[i].ID)
+		ok(t, err)
+		if len(parts) != want {
+			t.Errorf("capture %d: %d parts, want %d", i, len(parts), want)
+		}
+	}
 }

@@ -25,8 +25,11 @@ type Found struct {
 	Comment string
 	Method  string
 	Keylog  string
-	State   State  // where its life begins: Queued, Held, Sealed, Quarantined, or Done when there is nothing to send
-	Reason  string // for people, when the state is not Queued
+	// SessionName is the file name that a person chose for the session; "" for
+	// the configuration's template.
+	SessionName string
+	State       State  // where its life begins: Queued, Held, Sealed, Quarantined, or Done when there is nothing to send
+	Reason      string // for people, when the state is not Queued
 }
 
 // Registered is a found capture's row.
@@ -75,11 +78,11 @@ type registrar struct {
 const insertCapture = `INSERT INTO captures (
 	source, path, name, case_name, destination, state, reason, owned,
 	format, wrapper, size, payload_size, sha256, sha1, packets, packet_bytes, first_packet, last_packet,
-	disorder, link_types, interfaces, truncated, note, tags, comment, method, keylog,
+	disorder, link_types, interfaces, truncated, note, tags, comment, method, keylog, session_name,
 	created, updated) VALUES (
 	?, ?, ?, ?, ?, ?, ?, ?,
 	?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-	?, ?, ?, ?, ?, ?, ?, ?, ?,
+	?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 	?, ?) ON CONFLICT (path, sha256, destination) DO NOTHING RETURNING id`
 
 func newRegistrar(ctx context.Context, tx *sql.Tx, now time.Time) (*registrar, error) {
@@ -110,7 +113,7 @@ func (r *registrar) register(ctx context.Context, f Found) (Registered, error) {
 	}
 	err := r.insert.QueryRowContext(ctx, c.Source, c.Path, c.Name, c.Case, c.Destination, c.State, c.Reason, c.Owned,
 		c.Format, c.Wrapper, c.Size, c.PayloadSize, c.SHA256, c.SHA1, c.Packets, c.PacketBytes, stamp(c.First), stamp(c.Last),
-		c.Disorder, list(c.LinkTypes), c.Interfaces, c.Truncated, c.Note, list(c.Tags), c.Comment, c.Method, c.Keylog,
+		c.Disorder, list(c.LinkTypes), c.Interfaces, c.Truncated, c.Note, list(c.Tags), c.Comment, c.Method, c.Keylog, c.SessionName,
 		stamp(c.Created), stamp(c.Updated)).Scan(&c.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return r.again(ctx, c)
@@ -139,11 +142,13 @@ func (r *registrar) again(ctx context.Context, found Capture) (Registered, error
 	}
 	_, err := r.tx.ExecContext(ctx, `UPDATE captures SET source = ?, name = ?, case_name = ?, owned = ?, format = ?, wrapper = ?,
 		size = ?, payload_size = ?, sha1 = ?, packets = ?, packet_bytes = ?, first_packet = ?, last_packet = ?, disorder = ?,
-		link_types = ?, interfaces = ?, truncated = ?, note = ?, tags = ?, comment = ?, method = ?, keylog = ?, updated = ?
+		link_types = ?, interfaces = ?, truncated = ?, note = ?, tags = ?, comment = ?, method = ?, keylog = ?,
+		session_name = ?, updated = ?
 		WHERE id = ?`,
 		found.Source, found.Name, found.Case, found.Owned, found.Format, found.Wrapper,
 		found.Size, found.PayloadSize, found.SHA1, found.Packets, found.PacketBytes, stamp(found.First), stamp(found.Last), found.Disorder,
-		list(found.LinkTypes), found.Interfaces, found.Truncated, found.Note, list(found.Tags), found.Comment, found.Method, found.Keylog, stamp(r.now),
+		list(found.LinkTypes), found.Interfaces, found.Truncated, found.Note, list(found.Tags), found.Comment, found.Method, found.Keylog,
+		found.SessionName, stamp(r.now),
 		old.ID)
 	if err != nil {
 		return Registered{}, err
@@ -178,7 +183,7 @@ func (f Found) capture(now time.Time) Capture {
 	c := Capture{
 		Source: f.Source, Path: f.Path, Name: f.Name, Case: f.Case, Destination: f.Destination,
 		State: f.State, Reason: f.Reason, Owned: f.Owned, Inspection: f.Inspection,
-		Tags: validTexts(f.Tags), Comment: f.Comment, Method: f.Method, Keylog: f.Keylog,
+		Tags: validTexts(f.Tags), Comment: f.Comment, Method: f.Method, Keylog: f.Keylog, SessionName: f.SessionName,
 		Created: now, Updated: now,
 	}
 	c.First, c.Last = inRange(c.First), inRange(c.Last)

@@ -50,7 +50,7 @@ func makeExample(t testing.TB, l *Ledger) {
 	twin, waiting, failed := found("/evidence/a2.pcap", "a"), found("/evidence/e.pcap", "e"), found("/evidence/f.pcap", "f")
 	r := register(t, l, plain, held, empty, broken, twin, waiting, failed)
 	mustClaim(t, l, r[0].ID, "cloudshark")
-	ok(t, l.PlanParts(ctx, r[0].ID, []Part{{Number: 1, Of: 1, Prefix: []byte{0, 1}, Offset: 24, Length: 7, Size: 9, SHA256: "s", SHA1: "t", Packets: 3, First: plain.First, Last: plain.Last, Name: "n.pcap"}}))
+	planParts(t, l, r[0].ID, []Part{{Number: 1, Of: 1, Prefix: []byte{0, 1}, Offset: 24, Length: 7, Size: 9, SHA256: "s", SHA1: "t", Packets: 3, First: plain.First, Last: plain.Last, Name: "n.pcap"}})
 	ok(t, l.FinishPart(ctx, r[0].ID, 1, "0123456789ab", true))
 	ok(t, l.Finish(ctx, r[0].ID, "cloudshark", Result{SessionName: "n.pcap", SessionID: "0123456789ab", SessionURL: dest + "/captures/0123456789ab", PossibleDuplicate: true, Note: "sent"}, Done))
 	ok(t, l.Finish(ctx, r[4].ID, "cloudshark", Result{Skipped: true, DuplicateOf: r[0].ID, SessionID: "0123456789ab"}, Done))

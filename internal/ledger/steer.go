@@ -49,8 +49,8 @@ func startedSteps(ctx context.Context, tx *sql.Tx, id int64) ([]stepRow, error) 
 		`SELECT name, owner FROM steps WHERE capture = ? AND state = ?`, id, StepStarted)
 }
 
-// Retry queues failed captures again, opens their failed steps, and lifts the
-// wait of queued ones; attempts and the last error stay visible. Without ids it
+// Retry queues failed captures again, opens their failed steps, drops the plan of
+// their parts unless one of them was uploaded, and lifts the wait of queued ones; attempts and the last error stay visible. Without ids it
 // takes all. It returns how many captures it changed; captures in other states
 // are left alone, an unknown id is ErrNotFound.
 func (l *Ledger) Retry(ctx context.Context, ids ...int64) (int, error) {
@@ -103,6 +103,14 @@ func retry(ctx context.Context, tx *sql.Tx, now time.Time, ids []int64) (n int, 
 		})
 		if err != nil {
 			return n, fmt.Errorf("capture %d: %w", id, err)
+		}
+		if changed {
+			// Refused as it was: it may have to be cut otherwise now.
+			_, err := tx.ExecContext(ctx, `DELETE FROM parts WHERE capture = ?1 AND NOT EXISTS (
+				SELECT 1 FROM parts WHERE capture = ?1 AND session_id <> '')`, id)
+			if err != nil {
+				return n, err
+			}
 		}
 		steps, err := collect(ctx, tx, func(s *string) []any { return []any{s} },
 			`SELECT s.name FROM steps s JOIN captures c ON c.id = s.capture WHERE s.capture = ? AND c.state = ?

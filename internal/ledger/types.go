@@ -18,6 +18,9 @@ const (
 	Failed      State = "failed"      // parked after a permanent error
 )
 
+// States lists the states in the order of a capture's life.
+var States = []State{StateOpen, Sealed, Held, Queued, Done, Purged, Quarantined, Failed}
+
 // StepState is where one step of one capture stands.
 type StepState string
 
