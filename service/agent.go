@@ -1,0 +1,216 @@
+// Package service puts the agent together: configuration to running parts, and
+// the pipeline that takes every capture through its steps. It owns the ledger
+// and the lifetime of everything that writes to it.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+
+	"github.com/rs/zerolog"
+
+	"capagent/internal/failure"
+	"capagent/internal/inspect"
+	"capagent/internal/ledger"
+	"capagent/internal/pcapio"
+	"capagent/internal/safefile"
+	"capagent/upload"
+)
+
+// Agent is the assembled program. Close it.
+type Agent struct {
+	Config   Config
+	Ledger   *ledger.Ledger
+	Pipeline *Pipeline
+	Client   *upload.Client
+
+	onBytes atomic.Pointer[func(int64)]
+}
+
+// Open opens the ledger and builds the steps. Nothing is sent.
+func Open(ctx context.Context, cfg Config, version string, retrying Retrying, log zerolog.Logger) (*Agent, error) {
+	a := &Agent{Config: cfg}
+	client, err := upload.NewClient(cfg.CloudShark, version)
+	if err != nil {
+		return nil, err
+	}
+	a.Client = client
+	if err := os.MkdirAll(cfg.StateDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("state_dir: %w", err)
+	}
+	if a.Ledger, err = ledger.Open(ctx, cfg.LedgerPath(), ledger.Options{Log: log}); err != nil {
+		return nil, err
+	}
+	step := upload.NewStep(upload.StepOptions{
+		Config: cfg.CloudShark, Client: client, Ledger: a.Ledger, Host: cfg.Agent.Name, Log: log, OnBytes: a.sent,
+	})
+	a.Pipeline = NewPipeline(a.Ledger, retrying, log, step)
+	return a, nil
+}
+
+// Close ends the agent's use of the ledger.
+func (a *Agent) Close() error {
+	if a.Client != nil {
+		a.Client.Close()
+	}
+	if a.Ledger == nil {
+		return nil
+	}
+	return a.Ledger.Close()
+}
+
+// OpenToLook returns an Agent that can look around but not send: its ledger is
+// open for reading, or nil when there is none yet.
+func OpenToLook(ctx context.Context, cfg Config, log zerolog.Logger) (*Agent, error) {
+	l, err := ledger.Open(ctx, cfg.LedgerPath(), ledger.Options{ReadOnly: true, Log: log})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return &Agent{Config: cfg, Ledger: l, Pipeline: NewPipeline(nil, OneShot, log)}, nil
+}
+
+// Destination is the canonical base URL of the CloudShark instance.
+func (a *Agent) Destination() string { return a.Config.Destination() }
+
+// OnBytes has f told of body bytes as they go out.
+func (a *Agent) OnBytes(f func(n int64)) { a.onBytes.Store(&f) }
+
+func (a *Agent) sent(n int64) {
+	if f := a.onBytes.Load(); f != nil {
+		(*f)(n)
+	}
+}
+
+// AddOptions describe a single capture that a person hands over.
+type AddOptions struct {
+	Source  string // "upload" when empty
+	Owned   bool
+	Tags    []string
+	Comment string
+	Name    string
+	Keylog  string
+	Case    string
+}
+
+// Add inspects the file at path and records it. A file that is no capture, or
+// holds no packet, is recorded too, and is an error of kind Permanent.
+func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.Capture, error) {
+	if opts.Source == "" {
+		opts.Source = "upload"
+	}
+	found := ledger.Found{
+		Source: opts.Source, Path: path, Name: filepath.Base(path), Case: opts.Case, Destination: a.Destination(),
+		Owned: opts.Owned, Comment: opts.Comment, Keylog: opts.Keylog, SessionName: opts.Name,
+	}
+	found.Tags = a.Tags(opts.Tags, ledger.Capture{Source: found.Source, Path: path, Name: found.Name, Case: opts.Case, Owned: opts.Owned})
+	var err error
+	found.Inspection, err = look(ctx, path)
+	var reason error
+	switch {
+	case err != nil && Unfit(err):
+		found.State, reason = ledger.Quarantined, permanent("not_capture", err)
+	case err != nil:
+		return ledger.Capture{Path: path}, permanent("unreadable", err)
+	default:
+		found.State, found.Reason = Sort(found.Inspection)
+		if found.State == ledger.Done {
+			reason = permanent("empty", errors.New(found.Reason))
+		}
+	}
+	if reason != nil {
+		found.Reason = reason.Error()
+	}
+	known, err := a.Ledger.Register(ctx, []ledger.Found{found})
+	if err != nil {
+		return ledger.Capture{Path: path}, err
+	}
+	return known[0].Capture, reason
+}
+
+func look(ctx context.Context, path string) (ledger.Inspection, error) {
+	f, _, err := safefile.Open(path)
+	if err != nil {
+		return ledger.Inspection{}, err
+	}
+	defer func() { _ = f.Close() }()
+	return inspect.File(ctx, f, pcapio.DefaultBudget())
+}
+
+func permanent(class string, err error) error {
+	return &failure.Error{Kind: failure.Permanent, Class: class, Err: err}
+}
+
+// Send takes a capture through the pipeline. The agent's own copy of a stream
+// is deleted once its session is confirmed.
+func (a *Agent) Send(ctx context.Context, c ledger.Capture) (ledger.Capture, error) {
+	sent, err := a.Pipeline.Process(ctx, c.ID)
+	if err != nil || !sent.Owned || sent.State != ledger.Done {
+		return sent, err
+	}
+	if err := a.Ledger.SetState(ctx, sent.ID, ledger.Purged, ""); err != nil {
+		return sent, err
+	}
+	return sent, os.Remove(sent.Path)
+}
+
+// Release lets captures that wait or have failed be tried at once.
+func (a *Agent) Release(ctx context.Context, captures []ledger.Capture) error {
+	ids := make([]int64, len(captures))
+	for i, c := range captures {
+		ids[i] = c.ID
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := a.Ledger.Retry(ctx, ids...)
+	return err
+}
+
+// FullView shows a capture with its parts and steps.
+func FullView(ctx context.Context, l *ledger.Ledger, c ledger.Capture) (View, error) {
+	sender := c.ID
+	if c.DuplicateOf != 0 {
+		sender = c.DuplicateOf
+	}
+	parts, err := l.Parts(ctx, sender)
+	if err != nil {
+		return NewView(c), err
+	}
+	steps, err := l.Steps(ctx, c.ID)
+	link := func(session string) string { return c.Destination + "/captures/" + session } // contracts/cloudshark.md 0
+	return NewView(c).WithParts(parts, link).WithSteps(steps), err
+}
+
+// Spool keeps what r delivers as a file of the agent's own, durable before it
+// has its name (design.md, "The capture's life", rule 1). The path is returned.
+func (a *Agent) Spool(ctx context.Context, r io.Reader) (string, error) {
+	return spool(ctx, a.Config.SpoolDir(), r)
+}
+
+// caseTag marks every session of a case.
+const caseTag = "case:{case}"
+
+// Tags returns what the session of c is tagged: by the user, by its case, and by
+// the configuration.
+func (a *Agent) Tags(flags []string, c ledger.Capture) []string {
+	return upload.Tags(a.tagTemplates(flags), a.Config.Agent.Name, &c)
+}
+
+// CheckTags says what is wrong with tags that came from flags.
+func (a *Agent) CheckTags(flags []string) error {
+	if err := upload.CheckTags(a.tagTemplates(flags)); err != nil {
+		return fmt.Errorf("--tag: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) tagTemplates(flags []string) []string {
+	return slices.Concat(flags, []string{caseTag}, a.Config.CloudShark.Tags)
+}

@@ -1,0 +1,106 @@
+package service
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"github.com/rs/zerolog"
+
+	"capagent/internal/config"
+	"capagent/upload"
+)
+
+// Config is agent.toml as a whole. Each part of the agent owns its table.
+type Config struct {
+	Agent      AgentConfig   `toml:"agent"`
+	Log        LogConfig     `toml:"log"`
+	CloudShark upload.Config `toml:"cloudshark"`
+
+	// Loaded tells where each value came from. It is nil in a Config that was
+	// not made by LoadConfig.
+	Loaded *config.Loaded `toml:"-"`
+}
+
+// AgentConfig is the table [agent].
+type AgentConfig struct {
+	Name     string `toml:"name"`
+	StateDir string `toml:"state_dir"`
+}
+
+// LogConfig is the table [log].
+type LogConfig struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"` // "auto", "json" or "console"
+}
+
+// DefaultConfig returns the values that apply where the configuration is silent.
+func DefaultConfig() Config {
+	return Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig()}
+}
+
+// LoadConfig reads and checks the configuration. stateDir is where the state
+// belongs when nothing says otherwise. The error is a config.Errors with
+// everything that is wrong; the Config then holds what was right.
+func LoadConfig(ctx context.Context, opts config.Options, stateDir string) (Config, error) {
+	cfg := DefaultConfig()
+	loaded, err := config.Load(opts, &cfg)
+	cfg.Loaded = loaded
+	if loaded == nil {
+		return cfg, err
+	}
+	errs := []error{err, loaded.ResolveSecrets(ctx)}
+	errs = append(errs,
+		loaded.OneOf("log.level", cfg.Log.Level, "trace", "debug", "info", "warn", "error"),
+		loaded.OneOf("log.format", cfg.Log.Format, "auto", "json", "console"))
+	errs = append(errs, cfg.place(cfg.CloudShark.Validate())...)
+	if cfg.Agent.Name == "" {
+		cfg.Agent.Name = hostName()
+	}
+	if cfg.Agent.StateDir == "" {
+		cfg.Agent.StateDir = stateDir
+	}
+	if cfg.Agent.StateDir, err = filepath.Abs(cfg.Agent.StateDir); err != nil {
+		errs = append(errs, loaded.Errorf("agent.state_dir", "expected a directory: %w", err))
+	}
+	return cfg, config.Join(errs...)
+}
+
+// CanUpload returns an error for each key without which nothing can be sent.
+func (c *Config) CanUpload() error { return config.Join(c.place(c.CloudShark.Missing())...) }
+
+// place gives errors that know their key the place of that key.
+func (c *Config) place(errs []*config.Error) []error {
+	out := make([]error, len(errs))
+	for i, e := range errs {
+		out[i] = c.Loaded.Errorf(e.Key, "%w", e.Err)
+	}
+	return out
+}
+
+// StateDir is where the ledger and the spool are.
+func (c *Config) StateDir() string { return c.Agent.StateDir }
+
+// LedgerPath is the ledger's file.
+func (c *Config) LedgerPath() string { return filepath.Join(c.StateDir(), "ledger.db") }
+
+// SpoolDir is where the agent's own captures lie.
+func (c *Config) SpoolDir() string { return filepath.Join(c.StateDir(), "spool") }
+
+// Destination is the canonical base URL of the CloudShark instance, "" when none
+// is configured.
+func (c *Config) Destination() string { return c.CloudShark.Destination() }
+
+// LogLevel returns the configured level; ok is false when nobody asked for one.
+func (c *Config) LogLevel() (level zerolog.Level, ok bool) {
+	level, err := zerolog.ParseLevel(c.Log.Level)
+	return level, err == nil && c.Loaded != nil && c.Loaded.Origin("log.level").Layer != config.FromDefault
+}
+
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "unnamed"
+	}
+	return name
+}

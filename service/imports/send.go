@@ -1,0 +1,143 @@
+package imports
+
+import (
+	"context"
+
+	"capagent/internal/failure"
+	"capagent/internal/ledger"
+)
+
+// batch is how many rows one transaction registers: few enough that a reader
+// never waits long, enough that 20,000 files cost seconds.
+const batch = 500
+
+// register records every capture, and takes over what the ledger already knew
+// of the same content at the same path.
+func (im *run) register(ctx context.Context) error {
+	var rows []ledger.Found
+	var at []int
+	flush := func() error {
+		known, err := im.ledger.Register(ctx, rows)
+		if err != nil {
+			return err
+		}
+		for k, r := range known {
+			im.entries[at[k]].Capture = r.Capture
+		}
+		rows, at = rows[:0], at[:0]
+		return nil
+	}
+	for i, e := range im.entries {
+		if !e.recorded() {
+			continue
+		}
+		rows, at = append(rows, asFound(e)), append(at, i)
+		if len(rows) == batch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+func asFound(e Entry) ledger.Found {
+	return ledger.Found{
+		Source: e.Source, Path: e.Path, Name: e.Name, Case: e.Case, Destination: e.Destination,
+		Inspection: e.Inspection, Tags: e.Tags, Comment: e.Comment, State: e.State, Reason: e.Reason,
+	}
+}
+
+// send uploads what is queued, oldest first packet first. Files of equal
+// content come after the first of them has had its turn.
+func (im *run) send(ctx context.Context) error {
+	var first, again []int
+	seen := map[string]bool{}
+	var bytes int64
+	for i, e := range im.entries {
+		switch {
+		case e.State != ledger.Queued:
+			im.settle(i)
+			im.ended(i)
+		case seen[e.SHA256]:
+			again = append(again, i)
+		default:
+			seen[e.SHA256] = true
+			first = append(first, i)
+			bytes += e.Size
+		}
+	}
+	if im.opts.OnPlanned != nil {
+		im.locked(func() { im.opts.OnPlanned(len(first), bytes) })
+	}
+	if err := im.each(ctx, first); err != nil {
+		return err
+	}
+	return im.each(ctx, again)
+}
+
+// settle gives an entry that was parked by an earlier import its failure back.
+func (im *run) settle(i int) {
+	e := &im.entries[i]
+	if e.State == ledger.Failed && e.Failure == nil {
+		e.Failure = &failure.Error{Kind: failure.Permanent, Class: "parked", Hint: "`capagent retry` tries it again", Err: errorText(e.Reason)}
+	}
+}
+
+type errorText string
+
+func (t errorText) Error() string { return string(t) }
+
+// each takes the entries at indices through the pipeline.
+func (im *run) each(ctx context.Context, indices []int) error {
+	ids := make([]int64, len(indices))
+	for k, i := range indices {
+		ids[k] = im.entries[i].ID
+	}
+	return im.pipeline.Each(ctx, ids, im.opts.Concurrency, func(k int, c ledger.Capture, err error) {
+		i := indices[k]
+		if c.ID != 0 {
+			im.entries[i].Capture = c
+		}
+		im.entries[i].Failure = failure.As(err)
+		im.ended(i)
+	})
+}
+
+// compare tells a dry run what the ledger knows already and what is double.
+func (im *run) compare(ctx context.Context) error {
+	seen := map[string]bool{}
+	for i := range im.entries {
+		e := &im.entries[i]
+		if e.State == ledger.Queued {
+			if err := im.foresee(ctx, e); err != nil {
+				return err
+			}
+			if e.State == New && seen[e.SHA256] {
+				e.Reason = "same content as an earlier file"
+			}
+			seen[e.SHA256] = true
+		}
+		im.ended(i)
+	}
+	return nil
+}
+
+// foresee says whether e would be uploaded or has a session already.
+func (im *run) foresee(ctx context.Context, e *Entry) error {
+	e.State = New
+	if im.ledger == nil {
+		return nil
+	}
+	filter := ledger.Filter{SHA256: e.SHA256, Destination: e.Destination, States: []ledger.State{ledger.Done, ledger.Purged}}
+	for c, err := range im.ledger.List(ctx, filter) {
+		if err != nil {
+			return err
+		}
+		if c.SessionID != "" {
+			e.State, e.SessionID, e.SessionURL = ledger.Done, c.SessionID, c.SessionURL
+			return nil
+		}
+	}
+	return nil
+}

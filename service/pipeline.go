@@ -1,0 +1,242 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"capagent/internal/failure"
+	"capagent/internal/ledger"
+)
+
+// Retrying bounds what a Pipeline does about failures that may pass.
+type Retrying struct {
+	First    time.Duration // delay before the second attempt; the later ones grow from it, with jitter
+	Longest  time.Duration // no delay is longer
+	Attempts int           // of one capture, in this process
+	Patience time.Duration // how long a destination may fail without a success between
+}
+
+// OneShot is the patience of a person who waits at a terminal.
+var OneShot = Retrying{First: 500 * time.Millisecond, Longest: 10 * time.Second, Attempts: 6, Patience: 30 * time.Second}
+
+// Pipeline takes captures through the steps, in order. It alone claims, retries
+// and records: a step only acts. Process may be called from several goroutines.
+type Pipeline struct {
+	Ledger *ledger.Ledger
+	Steps  []Step
+	Log    zerolog.Logger
+
+	retrying Retrying
+	gate     *gate
+	paused   atomic.Bool // a pause may be recorded
+}
+
+// NewPipeline returns a Pipeline over steps.
+func NewPipeline(l *ledger.Ledger, retrying Retrying, log zerolog.Logger, steps ...Step) *Pipeline {
+	p := &Pipeline{
+		Ledger: l, Steps: steps, Log: log, retrying: retrying,
+		gate: &gate{patience: retrying.Patience, now: time.Now},
+	}
+	p.paused.Store(true) // by an earlier process
+	return p
+}
+
+// Closed returns why the destination takes no more captures, or nil.
+func (p *Pipeline) Closed() error {
+	if f := p.gate.closedBy(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// Process takes capture id through every step that it has not been through and
+// returns its record as it then is. The error is the failure that stopped it,
+// as recorded: the capture is then failed (failure.Permanent) or still queued.
+func (p *Pipeline) Process(ctx context.Context, id int64) (ledger.Capture, error) {
+	var stopped error
+	for i, step := range p.Steps {
+		var to ledger.State // the capture moves on only behind the last step
+		if i == len(p.Steps)-1 {
+			to = ledger.Done
+		}
+		if stopped = p.step(ctx, id, step, to); stopped != nil {
+			break
+		}
+	}
+	c, err := p.Ledger.Get(context.WithoutCancel(ctx), id)
+	return c, errors.Join(stopped, err)
+}
+
+// Each processes the captures ids with so many workers, in order. ended is told
+// of each by its index, from several goroutines. Failures are the captures'
+// own: the error is that of a cancelled ctx.
+func (p *Pipeline) Each(ctx context.Context, ids []int64, workers int, ended func(i int, c ledger.Capture, err error)) error {
+	var group errgroup.Group
+	group.SetLimit(max(1, workers))
+	for i, id := range ids {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			c, err := p.Process(ctx, id)
+			ended(i, c, err)
+			return nil
+		})
+	}
+	_ = group.Wait() // no function returns an error
+	return ctx.Err()
+}
+
+// step runs one step until it ends, its attempts are used up, or the gate closes.
+func (p *Pipeline) step(ctx context.Context, id int64, step Step, to ledger.State) error {
+	delays := backoff.NewExponentialBackOff()
+	delays.InitialInterval, delays.MaxInterval = p.retrying.First, p.retrying.Longest
+	for attempt := 1; ; attempt++ {
+		if err := p.Closed(); err != nil {
+			return err
+		}
+		begun, err := p.claim(ctx, id, step.Name())
+		if err != nil {
+			return err
+		}
+		switch begun.Outcome {
+		case ledger.Finished:
+			return nil
+		case ledger.Duplicate:
+			return p.adopt(ctx, id, begun.Other, step.Name(), to)
+		}
+		again, err := p.attempt(ctx, id, step, begun, to, delays.NextBackOff(), attempt)
+		if !again {
+			return err
+		}
+	}
+}
+
+// claim begins a step, waiting while another process (or another goroutine) is
+// sending the same content. A wait that an earlier process recorded is passed
+// over: a person asks for the capture now.
+func (p *Pipeline) claim(ctx context.Context, id int64, step string) (ledger.Begun, error) {
+	const look = 200 * time.Millisecond
+	for {
+		begun, err := p.Ledger.BeginNow(ctx, id, step)
+		if err != nil || begun.Outcome != ledger.Busy {
+			return begun, err
+		}
+		p.Log.Debug().Int64("capture", id).Int64("other", begun.Other).Msg("the same content is being sent; waiting for that")
+		if err := wait(ctx, look); err != nil {
+			return begun, err
+		}
+	}
+}
+
+// attempt runs a claimed step once and records how it went. again says that it
+// waited and wants another turn.
+func (p *Pipeline) attempt(ctx context.Context, id int64, step Step, begun ledger.Begun, to ledger.State, delay time.Duration, attempt int) (again bool, err error) {
+	record := context.WithoutCancel(ctx)
+	c, err := p.Ledger.Get(record, id)
+	if err != nil {
+		return false, err
+	}
+	log := p.Log.With().Int64("capture", id).Str("step", step.Name()).Int("attempt", begun.Attempt).Logger()
+	result, err := act(ctx, step, c, begun.Restarted, log)
+	if err == nil {
+		p.reopen(record, c.Destination)
+		log.Debug().Str("session", result.SessionID).Str("note", result.Note).Msg("step done")
+		return false, p.Ledger.Finish(record, id, step.Name(), result, to)
+	}
+	f := failure.As(err)
+	if ctx.Err() != nil {
+		f = &failure.Error{Class: "interrupted", Err: ctx.Err()}
+		return false, errors.Join(ctx.Err(), p.Ledger.Fail(record, id, step.Name(), ledger.StepFailure{Class: f.Class, Text: "interrupted", Release: true}))
+	}
+	delay = max(delay, f.RetryAfter)
+	next := time.Now().Add(delay)
+	log.Debug().Str("class", f.Class).Stringer("kind", f.Kind).Dur("delay", delay).Msg(f.Error())
+	err = p.Ledger.Fail(record, id, step.Name(), ledger.StepFailure{
+		Class: f.Class, Text: f.Error(), Permanent: f.Kind == failure.Permanent, NotBefore: next,
+	})
+	if err != nil || f.Kind == failure.Permanent {
+		return false, errors.Join(f, err)
+	}
+	if p.gate.failed(f, next) {
+		return false, errors.Join(f, p.pause(record, c.Destination, f))
+	}
+	if attempt >= p.retrying.Attempts {
+		return false, f
+	}
+	log.Warn().Str("class", f.Class).Dur("delay", delay).Msg(f.Error() + "; trying again")
+	return true, wait(ctx, delay)
+}
+
+// pause records, for everyone who asks later, that a destination is closed.
+func (p *Pipeline) pause(ctx context.Context, destination string, f *failure.Error) error {
+	if f.Kind != failure.Pause {
+		return nil
+	}
+	p.paused.Store(true)
+	return p.Ledger.SetPause(ctx, ledger.Pause{Destination: destination, Class: f.Class, Reason: f.Error(), Since: time.Now().UTC()})
+}
+
+// reopen takes note of a success, and takes back what an earlier process
+// recorded with pause.
+func (p *Pipeline) reopen(ctx context.Context, destination string) {
+	p.gate.succeeded()
+	if !p.paused.CompareAndSwap(true, false) {
+		return
+	}
+	if err := p.Ledger.ClearPause(ctx, destination); err != nil {
+		p.Log.Warn().Err(err).Msg("the pause stays recorded")
+	}
+}
+
+// act looks before it repeats, and turns a panic into the step's own failure.
+func act(ctx context.Context, step Step, c ledger.Capture, restarted bool, log zerolog.Logger) (result ledger.Result, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			log.Error().Bytes("stack", debug.Stack()).Msgf("panic: %v", cause)
+			err = &failure.Error{
+				Kind: failure.Permanent, Class: "panic",
+				Hint: "please report this with the log; the capture is kept",
+				Err:  fmt.Errorf("step %s of capture %d: panic: %v", step.Name(), c.ID, cause),
+			}
+		}
+	}()
+	if finder, ok := step.(Finder); ok && restarted {
+		result, found, err := finder.Find(ctx, c)
+		if err != nil || found {
+			return result, err
+		}
+	}
+	return step.Run(ctx, c)
+}
+
+// adopt gives capture id the session of the capture that has the same content.
+func (p *Pipeline) adopt(ctx context.Context, id, other int64, step string, to ledger.State) error {
+	o, err := p.Ledger.Get(ctx, other)
+	if err != nil {
+		return err
+	}
+	return p.Ledger.Finish(ctx, id, step, ledger.Result{
+		Skipped: true, Note: fmt.Sprintf("same content as capture %d", other), DuplicateOf: other,
+		SessionName: o.SessionName, SessionID: o.SessionID, SessionURL: o.SessionURL,
+	}, to)
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

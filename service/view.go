@@ -1,0 +1,132 @@
+package service
+
+import (
+	"encoding/base64"
+	"time"
+	"unicode/utf8"
+
+	"capagent/internal/ledger"
+)
+
+// View is a capture as --json, the manifest and the control API show it: the
+// field names of design.md, null for what is not known.
+type View struct {
+	ID                int64        `json:"id"`
+	Source            string       `json:"source"`
+	Path              string       `json:"path"`
+	PathBase64        string       `json:"path_base64,omitempty"` // the exact bytes of a path that is not UTF-8
+	Name              string       `json:"name"`
+	Case              *string      `json:"case"`
+	State             ledger.State `json:"state"`
+	Size              int64        `json:"size"`
+	Format            string       `json:"format"`
+	Packets           int64        `json:"packets"`
+	PacketBytes       int64        `json:"packet_bytes"`
+	First             *time.Time   `json:"first"`
+	Last              *time.Time   `json:"last"`
+	Disorder          int64        `json:"disorder"`
+	LinkTypes         []string     `json:"link_types"`
+	Truncated         bool         `json:"truncated"`
+	Note              *string      `json:"note"`
+	SHA256            string       `json:"sha256"`
+	SHA1              string       `json:"sha1"`
+	SessionID         *string      `json:"session_id"`
+	SessionURL        *string      `json:"session_url"`
+	SessionName       *string      `json:"session_name"`
+	DuplicateOf       *int64       `json:"duplicate_of"`
+	PossibleDuplicate bool         `json:"possible_duplicate"`
+	Tags              []string     `json:"tags"`
+	Findings          []struct{}   `json:"findings"` // empty until a source of findings is configured
+	Error             *string      `json:"error"`
+	Parts             []PartView   `json:"parts,omitempty"`
+	Steps             []StepView   `json:"steps,omitempty"`
+}
+
+// PartView is one part of a capture that was uploaded in several.
+type PartView struct {
+	Number     int        `json:"number"`
+	Of         int        `json:"of"`
+	Name       string     `json:"name"`
+	Size       int64      `json:"size"`
+	Packets    int64      `json:"packets"`
+	First      *time.Time `json:"first"`
+	Last       *time.Time `json:"last"`
+	SHA256     string     `json:"sha256"`
+	SHA1       string     `json:"sha1"`
+	SessionID  *string    `json:"session_id"`
+	SessionURL *string    `json:"session_url"`
+}
+
+// StepView is one step's record.
+type StepView struct {
+	Name      string           `json:"name"`
+	State     ledger.StepState `json:"state"`
+	Attempts  int              `json:"attempts"`
+	NotBefore *time.Time       `json:"not_before"`
+	Class     *string          `json:"class"`
+	Error     *string          `json:"error"`
+	Note      *string          `json:"note"`
+	Updated   *time.Time       `json:"updated"`
+}
+
+// NewView shows a capture without its parts and steps.
+func NewView(c ledger.Capture) View {
+	v := View{
+		ID: c.ID, Source: c.Source, Path: c.Path, Name: c.Name, Case: known(c.Case), State: c.State,
+		Size: c.Size, Format: c.Format, Packets: c.Packets, PacketBytes: c.PacketBytes,
+		First: known(c.First), Last: known(c.Last), Disorder: c.Disorder, LinkTypes: list(c.LinkTypes),
+		Truncated: c.Truncated, Note: known(c.Note), SHA256: c.SHA256, SHA1: c.SHA1,
+		SessionID: known(c.SessionID), SessionURL: known(c.SessionURL), SessionName: known(c.SessionName),
+		DuplicateOf: known(c.DuplicateOf), PossibleDuplicate: c.PossibleDuplicate,
+		Tags: list(c.Tags), Findings: []struct{}{}, Error: known(c.Reason),
+	}
+	if !utf8.ValidString(c.Path) {
+		v.PathBase64 = base64.StdEncoding.EncodeToString([]byte(c.Path))
+	}
+	return v
+}
+
+// WithParts adds the parts, if there are several.
+func (v View) WithParts(parts []ledger.Part, link func(sessionID string) string) View {
+	if len(parts) < 2 {
+		return v
+	}
+	for _, p := range parts {
+		pv := PartView{
+			Number: p.Number, Of: p.Of, Name: p.Name, Size: p.Size, Packets: p.Packets,
+			First: known(p.First), Last: known(p.Last), SHA256: p.SHA256, SHA1: p.SHA1, SessionID: known(p.SessionID),
+		}
+		if p.SessionID != "" {
+			pv.SessionURL = known(link(p.SessionID))
+		}
+		v.Parts = append(v.Parts, pv)
+	}
+	return v
+}
+
+// WithSteps adds the steps.
+func (v View) WithSteps(steps []ledger.Step) View {
+	for _, s := range steps {
+		v.Steps = append(v.Steps, StepView{
+			Name: s.Name, State: s.State, Attempts: s.Attempts, NotBefore: known(s.NotBefore),
+			Class: known(s.Class), Error: known(s.Error), Note: known(s.Note), Updated: known(s.Updated),
+		})
+	}
+	return v
+}
+
+// known returns nil for a zero value.
+func known[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func list(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
