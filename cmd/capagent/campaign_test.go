@@ -1,0 +1,260 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"capagent/internal/config"
+	"capagent/internal/ledger"
+)
+
+var (
+	campaignFiles = flag.Int("campaign.files", 300, "captures to import")
+	campaignKills = flag.Int("campaign.kills", 5, "kills during the import")
+	campaignBig   = flag.String("campaign.big", "256MiB", "size of the big capture")
+)
+
+// program returns the command that runs capagent as a process of its own.
+func program(ctx context.Context, env []string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(append(os.Environ(), asProgram+"=1"), env...)
+	return cmd
+}
+
+type sandboxProcess struct {
+	URL       string `json:"url"`
+	Config    string `json:"config"`
+	TokenFile string `json:"token_file"`
+	Dir       string `json:"dir"`
+
+	stop func()
+}
+
+// startSandbox runs `capagent sandbox` until the test ends.
+func startSandbox(t *testing.T, args ...string) sandboxProcess {
+	t.Helper()
+	return startSandboxIn(t, t.TempDir(), append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+}
+
+// startSandboxIn takes up the folder of a sandbox that was stopped.
+func startSandboxIn(t *testing.T, dir string, args ...string) sandboxProcess {
+	t.Helper()
+	cmd := program(t.Context(), nil, append([]string{"sandbox", "--json", "--dir", dir}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop := sync.OnceFunc(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	t.Cleanup(stop)
+	s := sandboxProcess{stop: stop}
+	if err := json.NewDecoder(out).Decode(&s); err != nil {
+		t.Fatalf("sandbox: %v\n%s", err, &stderr)
+	}
+	return s
+}
+
+// makeCaptures makes n distinct captures in nested folders, some with names
+// that nobody would choose.
+func makeCaptures(dir string, n int) error {
+	hostile := []string{"new\nline", "esc\x1b[31m", "bad\xff\xfeutf8", "-dash", "quo\"te", "  spaces  ", `back\slash`, "=1+1", strings.Repeat("x", 240)}
+	for i := range n {
+		folder := filepath.Join(dir, fmt.Sprintf("%02d", i%37), fmt.Sprintf("%d", i%5))
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return err
+		}
+		name := fmt.Sprintf("%05d.pcap", i)
+		if i%50 == 0 {
+			name = fmt.Sprintf("%s%d.pcap", hostile[i/50%len(hostile)], i)
+		}
+		if err := os.WriteFile(filepath.Join(folder, name), smallCapture(i), 0o444); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// smallCapture is a pcap of a few packets that is different for each seed.
+func smallCapture(seed int) []byte {
+	b := []byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0}
+	le := func(v uint32) { b = append(b, byte(v), byte(v>>8), byte(v>>16), byte(v>>24)) }
+	for p := range 1 + seed%7 {
+		const size = 60
+		le(uint32(1_760_000_000 - seed)) // later files hold earlier packets: the order is worth a test
+		le(uint32(p))
+		le(size)
+		le(size)
+		packet := make([]byte, size)
+		copy(packet, fmt.Sprintf("\x02\x00\x00\x00\x00\x01\x02\x00\x00\x00\x00\x02\x88\xb5 capture %d packet %d", seed, p))
+		b = append(b, packet...)
+	}
+	return b
+}
+
+// Whatever moment the process dies at, running the same command again ends with
+// every capture in exactly one session.
+func TestImportSurvivesKills(t *testing.T) {
+	s := startSandbox(t)
+	evidence := t.TempDir()
+	if err := makeCaptures(evidence, *campaignFiles); err != nil {
+		t.Fatal(err)
+	}
+
+	// How long a run takes is not known beforehand: kills come at random moments
+	// of a span that widens while they come too early to see an upload.
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	span := 200 * time.Millisecond
+	killed, sessions := 0, 0
+	for killed < *campaignKills {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond+time.Duration(random.Int64N(int64(span))))
+		cmd := program(ctx, nil, "--config", s.Config, "import", "--quiet", evidence)
+		out, err := cmd.CombinedOutput()
+		cancel()
+		if err == nil {
+			break // done before its time
+		}
+		if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
+			t.Fatalf("import ended by itself: %v\n%s", err, out)
+		}
+		killed++
+		if n := countSessions(t, s.Dir); n == sessions {
+			span = span * 3 / 2
+		} else {
+			sessions = n
+		}
+	}
+	t.Logf("%d kills; %d sessions so far", killed, countSessions(t, s.Dir))
+	if killed == 0 {
+		t.Fatal("no run was killed: the test shows nothing")
+	}
+
+	dir := t.TempDir()
+	csvFile, sums, jsonFile := filepath.Join(dir, "m.csv"), filepath.Join(dir, "m.sha256"), filepath.Join(dir, "m.json")
+	cmd := program(t.Context(), nil, "--config", s.Config, "import", "--quiet", "--manifest", csvFile, "--manifest", sums, "--manifest", jsonFile, evidence)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("last import: %v\n%s", err, out)
+	}
+	if got := countSessions(t, s.Dir); got != *campaignFiles {
+		t.Errorf("%d sessions, want %d", got, *campaignFiles)
+	}
+	if out, err := exec.CommandContext(t.Context(), "sha256sum", "-c", "--quiet", "--strict", sums).CombinedOutput(); err != nil {
+		t.Errorf("sha256sum -c: %v\n%s", err, out)
+	}
+	checkManifest(t, csvFile, *campaignFiles)
+}
+
+func countSessions(t *testing.T, dir string) int {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "captures", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found)
+}
+
+// checkManifest wants a session of its own for every line, in time's order.
+func checkManifest(t *testing.T, path string, files int) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) != files+1 {
+		t.Fatalf("manifest has %d lines, want %d", len(rows), files+1)
+	}
+	column := map[string]int{}
+	for i, name := range rows[0] {
+		column[name] = i
+	}
+	sessions, last := map[string]bool{}, ""
+	for _, row := range rows[1:] {
+		id, state, first := row[column["session_id"]], row[column["state"]], row[column["first"]]
+		if id == "" || sessions[id] || state != string(ledger.Done) {
+			t.Errorf("%s: session %q, state %s", row[0], id, state)
+		}
+		if first < last {
+			t.Errorf("%s: first packet %s comes after %s", row[0], first, last)
+		}
+		sessions[id], last = true, first
+	}
+}
+
+// A capture far larger than the memory that the process may use.
+func TestBigFileStaysSmall(t *testing.T) {
+	var size config.Size
+	if err := size.UnmarshalText([]byte(*campaignBig)); err != nil {
+		t.Fatal(err)
+	}
+	s := startSandbox(t)
+	path := filepath.Join(t.TempDir(), "big.pcap")
+	writeBig(t, path, int64(size))
+	cmd := program(t.Context(), nil, "--config", s.Config, "--json", "upload", path)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	start := time.Now()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("upload: %v\n%s", err, &stderr)
+	}
+	var v struct {
+		State string `json:"state"`
+		Size  int64  `json:"size"`
+	}
+	if err := json.Unmarshal(out, &v); err != nil || v.State != "done" || v.Size < int64(size) {
+		t.Fatalf("%v: %s", err, out)
+	}
+	rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10
+	t.Logf("%d bytes in %v, at most %d MB resident", v.Size, time.Since(start).Round(time.Millisecond), rss)
+	if limit := int64(64); rss >= limit && !raceEnabled {
+		t.Errorf("%d MB resident, want less than %d", rss, limit)
+	}
+}
+
+func writeBig(t *testing.T, path string, size int64) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := smallCapture(0)[:24]
+	record := make([]byte, 0, 1<<20)
+	for len(record)+1516 <= cap(record) {
+		record = append(record, 0, 0, 0, 0x69, 0, 0, 0, 0, 0xdc, 5, 0, 0, 0xdc, 5, 0, 0)
+		record = append(record, make([]byte, 1500)...)
+	}
+	if _, err := f.Write(head); err != nil {
+		t.Fatal(err)
+	}
+	for n := int64(0); n < size; n += int64(len(record)) {
+		if _, err := f.Write(record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"capagent/internal/failure"
+	"capagent/internal/ledger"
+	"capagent/internal/quote"
+	"capagent/service"
+	"capagent/service/imports"
+)
+
+func (a *app) importCommand() *cobra.Command {
+	var opts imports.Options
+	var tags, manifests []string
+	cmd := &cobra.Command{
+		Use:   "import DIR...",
+		Short: "Upload every capture file of a folder tree, read-only",
+		Long: `Walk folders of existing capture files and upload each of them once, in the
+order of their first packets. The files are only read: nothing is written,
+renamed or created beside them. What is a capture is judged by content, equal
+content is uploaded once, and links, pipes and devices are listed, not followed.
+
+Run the same command again after an interruption: it goes on where it stopped.`,
+		Example: `  capagent import /evidence --dry-run
+  capagent import /evidence --case 2026-017 --manifest 2026-017.csv --manifest 2026-017.sha256`,
+		Args: atLeastOne("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.Roots = args
+			if err := checkManifests(manifests, args); err != nil {
+				return err
+			}
+			return a.runImport(cmd.Context(), opts, tags, manifests)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&opts.Case, "case", "", "tag and group the captures by case `ID`")
+	f.BoolVar(&opts.DryRun, "dry-run", false, "only say what would be uploaded")
+	f.StringArrayVar(&manifests, "manifest", nil, "account for every file in `FILE` (.csv, .json or .sha256); may be repeated")
+	f.StringArrayVar(&tags, "tag", nil, "add a `TAG` to every session; may be repeated")
+	f.StringVar(&opts.Comment, "comment", "", "`TEXT` for every session's comment")
+	f.BoolVar(&a.noProgress, "no-progress", false, "draw no progress bar")
+	a.destinationFlags(cmd)
+	return cmd
+}
+
+func checkManifests(files, roots []string) error {
+	for _, file := range files {
+		known := slices.ContainsFunc(imports.ManifestFormats, func(ext string) bool {
+			return strings.HasSuffix(strings.ToLower(file), ext)
+		})
+		if !known {
+			return usageError("--manifest %s: the name must end in %s", quote.Path(file), strings.Join(imports.ManifestFormats, ", "))
+		}
+		if imports.Inside(file, roots) {
+			return usageError("--manifest %s: lies inside the imported folder, which is never written to; choose another place", quote.Path(file))
+		}
+	}
+	return nil
+}
+
+func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifests []string) error {
+	agent, err := a.openAgent(ctx, opts.DryRun)
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	if err := agent.CheckTags(tags); err != nil {
+		return usageError("%w", err)
+	}
+	opts.Tags = func(c ledger.Capture) []string { return agent.Tags(tags, c) }
+	opts.Destination, opts.Concurrency = agent.Destination(), agent.Config.CloudShark.Concurrency
+
+	bar := a.newProgress("reading", 0)
+	agent.OnBytes(bar.add)
+	opts.OnFound = bar.grow
+	opts.OnRead = bar.add
+	opts.OnPlanned = func(_ int, bytes int64) { bar.restart("uploading", bytes) }
+	perFile := bar == nil && !opts.DryRun
+	opts.OnEnd = func(e imports.Entry) {
+		if a.json || perFile {
+			a.importLine(e)
+		}
+	}
+	entries, err := imports.Run(ctx, agent.Ledger, agent.Pipeline, opts)
+	bar.clear()
+	for _, file := range manifests {
+		if werr := imports.WriteManifest(file, entries); werr != nil {
+			err = errors.Join(err, werr)
+		}
+	}
+	a.importSummary(imports.Summarize(entries), opts, manifests, agent, !perFile && !a.json, entries)
+	if err != nil {
+		return err
+	}
+	return importOutcome(entries, agent)
+}
+
+// importLine is the last word about one file: its link, or why it has none.
+func (a *app) importLine(e imports.Entry) {
+	if a.json {
+		_ = a.encode(e.View()) // a closed pipe shows when the command ends
+		return
+	}
+	if a.quiet && e.Failure == nil {
+		return
+	}
+	what := e.SessionURL
+	if what == "" {
+		what = string(e.State)
+	}
+	line := what + "  " + quote.Path(e.Name)
+	if why := e.Why(); why != "" {
+		line += "  (" + quote.Text(a.redactor.String(why)) + ")"
+	}
+	fmt.Fprintln(a.stdout, line)
+}
+
+// importSummary ends the command's output on stderr; on a terminal it prints
+// the links too, as long as they fit a screen.
+func (a *app) importSummary(s imports.Summary, opts imports.Options, manifests []string, agent *service.Agent, lines bool, entries []imports.Entry) {
+	const screen = 25
+	if lines {
+		for _, e := range entries {
+			if e.Failure != nil || s.Files <= screen {
+				a.importLine(e)
+			}
+		}
+	}
+	if a.json && opts.DryRun {
+		return
+	}
+	for _, line := range s.Lines(opts.DryRun) {
+		a.say("%s", line)
+	}
+	for _, m := range manifests {
+		a.say("manifest: %s", quote.Path(m))
+	}
+	if err := agent.Pipeline.Closed(); err != nil {
+		a.complain(err)
+		a.say("run the same command again, or `capagent retry`, to send the rest")
+	} else if lines && s.Files > screen {
+		a.say("`capagent ls` lists the links")
+	}
+}
+
+func importOutcome(entries []imports.Entry, agent *service.Agent) error {
+	var t tally
+	for _, e := range entries {
+		switch {
+		case e.Failure != nil:
+			t.add(e.Failure)
+		case e.State != imports.Skipped:
+			t.ok++
+		}
+	}
+	err := t.err()
+	if closed := agent.Pipeline.Closed(); err != nil && closed != nil && t.ok == 0 {
+		return exitWith(failureCode(failure.As(closed)), nil)
+	}
+	return err
+}

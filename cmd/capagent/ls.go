@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"capagent/internal/ledger"
+	"capagent/internal/quote"
+	"capagent/service"
+)
+
+func (a *app) lsCommand() *cobra.Command {
+	var filter ledger.Filter
+	var states []string
+	cmd := &cobra.Command{
+		Use:     "ls",
+		Short:   "List captures and their links",
+		Example: "  capagent ls --state failed\n  capagent ls --case 2026-017 --json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, s := range states {
+				if !slices.Contains(ledger.States, ledger.State(s)) {
+					return usageError("--state %s: no such state; the states are %s", quote.Path(s), stateNames())
+				}
+				filter.States = append(filter.States, ledger.State(s))
+			}
+			return a.ls(cmd, filter)
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&states, "state", nil, "only captures in `STATE` ("+stateNames()+")")
+	f.StringVar(&filter.Case, "case", "", "only captures of case `ID`")
+	f.StringVar(&filter.Source, "source", "", "only captures from `SOURCE` (import, upload, stdin)")
+	f.IntVar(&filter.Limit, "limit", 0, "at most `N` captures")
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(strings.Split(stateNames(), ", "), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func stateNames() string {
+	names := make([]string, len(ledger.States))
+	for i, s := range ledger.States {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (a *app) ls(cmd *cobra.Command, filter ledger.Filter) (err error) {
+	l, err := a.readLedger(cmd.Context())
+	if l == nil || err != nil {
+		return err
+	}
+	defer l.Close()
+	if a.json {
+		flush := a.buffered()
+		for c, err := range l.List(cmd.Context(), filter) {
+			if err != nil {
+				return err
+			}
+			if err := a.encode(service.NewView(c)); err != nil {
+				return err
+			}
+		}
+		return flush()
+	}
+	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tSTATE\tFIRST PACKET\tPACKETS\tFILE\tLINK")
+	for c, err := range l.List(cmd.Context(), filter) {
+		if err != nil {
+			return err
+		}
+		link := c.SessionURL
+		if link == "" {
+			link = orDash(quote.Text(a.redactor.String(c.Reason)))
+		}
+		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\t%s\n", c.ID, c.State, stamp(c.First), c.Packets, quote.Path(c.Name), link)
+	}
+	return table.Flush()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,25 @@
+// Command capagent uploads packet captures to CloudShark: single files, trees
+// of evidence, and what the daemon captures. See the README.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set by the build. It goes into the User-Agent, which wants digits
+// in front (contracts/cloudshark.md 0).
+var version = "0.1.0-dev"
+
+func main() { os.Exit(mainCode()) }
+
+// mainCode runs the command line. The first interrupt cancels the work, which
+// then records where it stands; the second ends the process at once.
+func mainCode() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}

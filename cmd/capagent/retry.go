@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"capagent/internal/ledger"
+	"capagent/internal/quote"
+	"capagent/service"
+)
+
+func (a *app) retryCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "retry [ID]",
+		Short: "Send what is queued, or try failed captures again",
+		Long: `Without arguments, send every capture that is queued. With an ID (a number, the
+start of a SHA-256), try that capture again, also when it failed for good; with
+--all, everything that is queued or failed.`,
+		Args: atMostOne("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if all && len(args) > 0 {
+				return usageError("--all and an ID exclude each other")
+			}
+			return a.retry(cmd.Context(), args, all)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "failed captures too")
+	return cmd
+}
+
+func (a *app) retry(ctx context.Context, args []string, all bool) error {
+	agent, err := a.agent(ctx)
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	filter := ledger.Filter{States: []ledger.State{ledger.Queued}, Destination: agent.Destination()}
+	if all {
+		filter.States = append(filter.States, ledger.Failed)
+	}
+	var captures []ledger.Capture
+	if len(args) == 1 {
+		c, err := agent.Ledger.Lookup(ctx, args[0])
+		if err != nil {
+			return fmt.Errorf("retry %s: %w", quote.Path(args[0]), err)
+		}
+		captures = append(captures, c)
+	} else {
+		for c, err := range agent.Ledger.List(ctx, filter) {
+			if err != nil {
+				return err
+			}
+			captures = append(captures, c)
+		}
+	}
+	if err := agent.Release(ctx, captures); err != nil {
+		return err
+	}
+	return a.resend(ctx, agent, captures)
+}
+
+func (a *app) resend(ctx context.Context, agent *service.Agent, captures []ledger.Capture) error {
+	ids := make([]int64, len(captures))
+	var bytes int64
+	for i, c := range captures {
+		ids[i] = c.ID
+		bytes += c.Size
+	}
+	bar := a.newProgress("uploading", bytes)
+	agent.OnBytes(bar.add)
+	var mu sync.Mutex
+	var outcome tally
+	var broken error
+	err := agent.Pipeline.Each(ctx, ids, agent.Config.CloudShark.Concurrency, func(i int, c ledger.Capture, err error) {
+		view, viewErr := service.FullView(context.WithoutCancel(ctx), agent.Ledger, c)
+		mu.Lock()
+		defer mu.Unlock()
+		bar.clear()
+		outcome.add(err)
+		broken = errors.Join(broken, viewErr, a.report(captures[i].Path, view, err))
+	})
+	if err := errors.Join(err, broken); err != nil {
+		return err
+	}
+	if len(captures) == 0 {
+		a.say("nothing is queued")
+	}
+	return outcome.err()
+}

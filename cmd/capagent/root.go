@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"capagent/internal/quote"
+	"capagent/internal/secret"
+)
+
+// app is what all commands share: the streams and the global flags.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	redactor       *secret.Redactor
+
+	configPath, logLevel    string
+	json, quiet, noProgress bool
+	flags                   destinationFlags
+	hinted                  map[string]bool
+}
+
+// run executes one command line and returns the process's exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, redactor: secret.NewRedactor()}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = exitWith(exitInterrupted, errors.New("interrupted; run the same command again to go on"))
+	}
+	a.complain(err)
+	return exitCode(err)
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "capagent",
+		Short: "Packet captures to CloudShark",
+		Long: `capagent uploads packet captures to CloudShark: one file, or a folder tree of
+evidence, each content once, with a link or a reason for every file.
+
+  capagent sandbox                 a stand-in for CloudShark, to try things out
+  capagent upload trace.pcapng     one file, one link
+  capagent import /evidence        a whole tree, read-only and resumable`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError("unknown command %s; `capagent --help` lists the commands", quote.Path(args[0]))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError("%w; see `%s --help`", err, cmd.CommandPath())
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&a.configPath, "config", "", "read the configuration from `FILE`")
+	f.StringVar(&a.logLevel, "log-level", "", "log at `LEVEL`: trace, debug, info, warn, error")
+	f.BoolVar(&a.json, "json", false, "print JSON: one object, or a line per item")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
+	root.AddCommand(
+		a.uploadCommand(), a.importCommand(), a.lsCommand(), a.showCommand(), a.statusCommand(),
+		a.retryCommand(), a.checkCommand(), a.pathsCommand(), a.sandboxCommand(), a.versionCommand(),
+	)
+	return root
+}
+
+// logger writes JSON where a machine reads, lines where a person does; always
+// through the filter that knows the secrets.
+func (a *app) logger(level, format string) zerolog.Logger {
+	if a.logLevel != "" {
+		level = a.logLevel
+	}
+	l, err := zerolog.ParseLevel(level)
+	if err != nil || level == "" {
+		l = zerolog.WarnLevel
+	}
+	var w io.Writer = lineWriter{a.stderr, a.redactor}
+	if format == "console" || format == "auto" && isTerminal(a.stderr) {
+		w = zerolog.ConsoleWriter{Out: w, NoColor: os.Getenv("NO_COLOR") != "" || !isTerminal(a.stderr), TimeFormat: "15:04:05"}
+	}
+	return zerolog.New(w).Level(l).With().Timestamp().Logger()
+}
+
+// lineWriter masks each log line, which zerolog writes whole.
+type lineWriter struct {
+	w        io.Writer
+	redactor *secret.Redactor
+}
+
+func (l lineWriter) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(l.w, l.redactor.String(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError("%s takes no arguments", cmd.CommandPath())
+	}
+	return nil
+}
+
+func atLeastOne(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usageError("%s needs a %s; see `%s --help`", cmd.CommandPath(), what, cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+func atMostOne(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usageError("%s takes one %s at most", cmd.CommandPath(), what)
+		}
+		return nil
+	}
+}
+
+func exactlyOne(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError("%s needs one %s; see `%s --help`", cmd.CommandPath(), what, cmd.CommandPath())
+		}
+		return nil
+	}
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"capagent/internal/ledger"
+	"capagent/internal/quote"
+	"capagent/service"
+)
+
+func (a *app) showCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ID",
+		Short: "Show all that is known of one capture",
+		Long:  "Show one capture, named by its number, the start of its SHA-256, or its session.",
+		Args:  exactlyOne("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := a.readLedger(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if l == nil {
+				return fmt.Errorf("show %s: %w", quote.Path(args[0]), ledger.ErrNotFound)
+			}
+			defer l.Close()
+			c, err := l.Lookup(cmd.Context(), args[0])
+			if err != nil {
+				return fmt.Errorf("show %s: %w", quote.Path(args[0]), err)
+			}
+			v, err := service.FullView(cmd.Context(), l, c)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.encode(v)
+			}
+			return a.show(v)
+		},
+	}
+}
+
+func (a *app) show(v service.View) error {
+	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	row := func(key string, value any) {
+		if text := fmt.Sprint(value); text != "" {
+			fmt.Fprintf(table, "%s\t%s\n", key, text)
+		}
+	}
+	row("id", v.ID)
+	row("state", v.State)
+	row("link", deref(v.SessionURL))
+	row("error", quote.Text(a.redactor.String(deref(v.Error))))
+	row("file", quote.Path(v.Path))
+	row("name", quote.Path(v.Name))
+	row("source", v.Source)
+	row("case", quote.Text(deref(v.Case)))
+	row("tags", quote.Text(strings.Join(v.Tags, ", ")))
+	row("size", fmt.Sprintf("%d bytes (%s)", v.Size, humanize.IBytes(uint64(v.Size))))
+	row("packets", fmt.Sprintf("%d (%s), %s", v.Packets, humanize.IBytes(uint64(v.PacketBytes)), v.Format))
+	if v.First != nil {
+		row("first", v.First.Format("2006-01-02T15:04:05.000000000Z07:00"))
+		row("last", v.Last.Format("2006-01-02T15:04:05.000000000Z07:00"))
+	}
+	row("link types", strings.Join(v.LinkTypes, ", "))
+	row("note", quote.Text(deref(v.Note)))
+	row("sha256", v.SHA256)
+	row("sha1", v.SHA1)
+	row("session name", quote.Text(deref(v.SessionName)))
+	if v.DuplicateOf != nil {
+		row("same content as", fmt.Sprintf("capture %d", *v.DuplicateOf))
+	}
+	if v.PossibleDuplicate {
+		row("warning", "a second session of this content may exist")
+	}
+	for _, p := range v.Parts {
+		row(fmt.Sprintf("part %d of %d", p.Number, p.Of), fmt.Sprintf("%d packets  %s", p.Packets, orDash(deref(p.SessionURL))))
+	}
+	for _, s := range v.Steps {
+		text := fmt.Sprintf("%s, %s", s.State, count(s.Attempts, "attempt"))
+		if s.Error != nil && s.State != ledger.StepDone {
+			text += ": " + quote.Text(a.redactor.String(*s.Error))
+		} else if s.Note != nil {
+			text += ": " + quote.Text(*s.Note)
+		}
+		row("step "+s.Name, text)
+	}
+	return table.Flush()
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
