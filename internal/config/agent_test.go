@@ -1,11 +1,12 @@
 package config
 
 import (
-	"capagent/internal/secret"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"capagent/internal/secret"
 )
 
 // agent has the tables of agent.toml.example; the program's own structs are

@@ -15,7 +15,6 @@
 package config
 
 import (
-	"capagent/internal/secret"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +23,8 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+
+	"capagent/internal/secret"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )

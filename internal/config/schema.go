@@ -1,11 +1,12 @@
 package config
 
 import (
-	"capagent/internal/secret"
 	"encoding"
 	"fmt"
 	"reflect"
 	"strings"
+
+	"capagent/internal/secret"
 )
 
 // shape is what a key is: a value, a table of keys, or a list of tables.

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"capagent/internal/secret"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,8 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+
+	"capagent/internal/secret"
 )
 
 // group is a secret with the keys that may give it: a field of type

@@ -1,13 +1,14 @@
 package config
 
 import (
-	"capagent/internal/secret"
 	"encoding"
 	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+
+	"capagent/internal/secret"
 )
 
 // Origin says where the value of key came from. Of a table it is the header.

@@ -2,13 +2,14 @@ package inspect
 
 import (
 	"bytes"
-	"capagent/internal/pcapio"
-	"capagent/internal/sums"
 	"context"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"capagent/internal/pcapio"
+	"capagent/internal/sums"
 )
 
 // nothing stands for the digests where only reading and parsing are measured.

@@ -5,9 +5,6 @@
 package inspect
 
 import (
-	"capagent/internal/ledger"
-	"capagent/internal/pcapio"
-	"capagent/internal/sums"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +12,10 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"capagent/internal/ledger"
+	"capagent/internal/pcapio"
+	"capagent/internal/sums"
 )
 
 // Reader inspects the capture file that r holds, to the end of r.

@@ -2,8 +2,6 @@ package inspect
 
 import (
 	"bytes"
-	"capagent/internal/ledger"
-	"capagent/internal/pcapio"
 	"compress/gzip"
 	"context"
 	"crypto/sha1"
@@ -17,6 +15,9 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"capagent/internal/ledger"
+	"capagent/internal/pcapio"
 
 	"github.com/google/go-cmp/cmp"
 )

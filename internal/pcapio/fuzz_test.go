@@ -2,11 +2,12 @@ package pcapio_test
 
 import (
 	"bytes"
-	"capagent/internal/pcapio"
 	"errors"
 	"io"
 	"testing"
 	"testing/iotest"
+
+	"capagent/internal/pcapio"
 )
 
 // seed gives a fuzz target the corpus, as far as it is small.

@@ -2,10 +2,11 @@ package pcapio_test
 
 import (
 	"bytes"
-	"capagent/internal/pcapio"
 	"io"
 	"runtime"
 	"testing"
+
+	"capagent/internal/pcapio"
 )
 
 // allocated returns how many bytes f allocates in all.

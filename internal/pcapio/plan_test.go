@@ -2,7 +2,6 @@ package pcapio_test
 
 import (
 	"bytes"
-	"capagent/internal/pcapio"
 	"crypto/sha1"
 	"crypto/sha256"
 	"errors"
@@ -16,6 +15,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"capagent/internal/pcapio"
 
 	"pgregory.net/rapid"
 )

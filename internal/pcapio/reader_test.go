@@ -2,7 +2,6 @@ package pcapio_test
 
 import (
 	"bytes"
-	"capagent/internal/pcapio"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+
+	"capagent/internal/pcapio"
 )
 
 // readFile reads a file as a program would, unwrapped, and shows each packet.

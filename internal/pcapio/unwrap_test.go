@@ -2,12 +2,13 @@ package pcapio_test
 
 import (
 	"bytes"
-	"capagent/internal/pcapio"
 	"compress/gzip"
 	"errors"
 	"io"
 	"testing"
 	"testing/iotest"
+
+	"capagent/internal/pcapio"
 )
 
 // gzipOf compresses data followed by zeros.

@@ -2,7 +2,6 @@ package pcapio_test
 
 import (
 	"bytes"
-	"capagent/internal/pcapio"
 	"io"
 	"math"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"capagent/internal/pcapio"
 
 	"pgregory.net/rapid"
 )

@@ -1,0 +1,51 @@
+# What a developer runs. On a fresh machine Go, git and make are enough:
+# `make demo` shows the main job, `make test` passes the tests.
+
+VERSION ?= $(patsubst v%,%,$(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null))
+LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
+# The race detector needs a C compiler; without one the tests run without it.
+RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
+
+.PHONY: build demo demo-stop test lint fmt cross bench campaign fuzz captures
+
+build: ## the program, in ./capagent
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
+
+demo: build ## sandbox, import of the example captures, links
+	@./examples/demo.sh
+
+demo-stop: ## ends the sandbox that `make demo` left running
+	@./examples/demo.sh stop
+
+test: ## every test
+	go test $(RACE) ./...
+
+lint: ## what CI holds the code to
+	go vet ./...
+	gofumpt -l . | (! grep .)
+	staticcheck ./...
+	golangci-lint run
+
+fmt:
+	gofumpt -w .
+
+cross: ## every platform builds and vets without cgo
+	for p in linux/amd64 linux/arm64 windows/amd64 darwin/amd64 darwin/arm64; do \
+	  echo $$p; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./cmd/capagent || exit 1; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./... || exit 1; done
+
+bench: build ## beside what a user would pick instead, in one run
+	go run ./internal/tools/bench
+
+campaign: ## 20,000 files, 20 kills; then 4 GB through 64 MB (minutes)
+	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestImportSurvivesKills|TestBigFileStaysSmall' \
+	  -campaign.files 20000 -campaign.kills 20 -campaign.big 4GiB
+
+FUZZTIME ?= 60s
+fuzz: ## every fuzz target for FUZZTIME
+	@go list ./... | while read p; do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; go test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; done; done
+
+captures: ## makes the example captures anew
+	go run ./internal/tools/gencaptures examples/captures
