@@ -27,12 +27,13 @@ func TestTheRequestsOnTheWire(t *testing.T) {
 		}
 	}
 	for _, method := range []string{MethodPut, MethodPost} {
-		r := newRig(t, func(_ *cloudsharktest.Options, c *Config) { c.Method, c.Tags = method, []string{"a", "b c"} })
+		r := newRig(t, func(_ *cloudsharktest.Options, c *Config) { c.Method = method })
 		sent := tap(t, strings.TrimPrefix(r.URL, "http://"))
 		config := r.step.opts.Config
 		config.URL = "http://" + sent.address
 		r.restart(t, config)
 		c := capture(t, pcap(20, 60))
+		c.Tags = []string{"a", "b c"}
 		if _, err := r.step.Run(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}

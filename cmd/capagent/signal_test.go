@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,7 +57,7 @@ func TestInterruptEndsStandardInputNotTheUpload(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The rest of the pipe arrives after the signal, as tcpdump's last packets do.
-	if _, err := io.WriteString(stdin, string(smallCapture(1)[24:])); err != nil {
+	if _, err := stdin.Write(smallCapture(1)[24:]); err != nil {
 		t.Fatal(err)
 	}
 	if err := stdin.Close(); err != nil {

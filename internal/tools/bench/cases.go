@@ -47,7 +47,7 @@ func writeCapture(path string, size int64, seed uint64) (n int64, err error) {
 	}
 	_, _ = w.Write(head) // Flush reports it
 	record := make([]byte, 16+1500)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // filler bytes, not secrets
+	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range record[16:] {
 		record[16+i] = byte(random.Uint32())
 	}

@@ -63,7 +63,6 @@ type bencher struct {
 
 // row is one line of a table: the medians over all counted runs.
 type row struct {
-	name      string
 	wall, cpu time.Duration
 	rss       int64
 	missing   bool
