@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
@@ -42,6 +43,9 @@ func Open(ctx context.Context, cfg Config, version string, retrying Retrying, lo
 		return nil, err
 	}
 	a.Client = client
+	if cfg.CloudShark.AllowHTTP && strings.HasPrefix(a.Destination(), "http://") {
+		log.Warn().Str("url", a.Destination()).Msg("allow_http: token and captures travel in the clear")
+	}
 	if err := os.MkdirAll(cfg.StateDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("state_dir: %w", err)
 	}

@@ -119,32 +119,20 @@ func TestImportSurvivesKills(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// How long a run takes is not known beforehand: kills come at random moments
-	// of a span that widens while they come too early to see an upload.
+	// The kills are spread over the whole work: each comes at a random moment
+	// after some more captures have arrived, the first one while files are read.
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
-	span := 200 * time.Millisecond
-	killed, sessions := 0, 0
+	killed := 0
 	for killed < *campaignKills {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond+time.Duration(random.Int64N(int64(span))))
-		cmd := program(ctx, nil, "--config", s.Config, "import", "--quiet", evidence)
-		out, err := cmd.CombinedOutput()
-		cancel()
-		if err == nil {
-			break // done before its time
-		}
-		if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
-			t.Fatalf("import ended by itself: %v\n%s", err, out)
+		reach := *campaignFiles * killed / (*campaignKills + 1)
+		if !killAfter(t, s, reach, time.Duration(random.Int64N(int64(20*time.Millisecond))), "import", "--quiet", evidence) {
+			break
 		}
 		killed++
-		if n := countSessions(t, s.Dir); n == sessions {
-			span = span * 3 / 2
-		} else {
-			sessions = n
-		}
 	}
 	t.Logf("%d kills; %d sessions so far", killed, countSessions(t, s.Dir))
-	if killed == 0 {
-		t.Fatal("no run was killed: the test shows nothing")
+	if killed < *campaignKills/2 {
+		t.Fatal("too few runs were killed: the test shows nothing")
 	}
 
 	dir := t.TempDir()
@@ -160,6 +148,36 @@ func TestImportSurvivesKills(t *testing.T) {
 		t.Errorf("sha256sum -c: %v\n%s", err, out)
 	}
 	checkManifest(t, csvFile, *campaignFiles)
+}
+
+// killAfter runs capagent until the sandbox has so many sessions, and a moment
+// longer, and kills it. It reports false when the command ended before.
+func killAfter(t *testing.T, s sandboxProcess, sessions int, moment time.Duration, args ...string) bool {
+	t.Helper()
+	cmd := program(t.Context(), nil, append([]string{"--config", s.Config}, args...)...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for countSessions(t, s.Dir) < sessions {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatalf("import ended by itself: %v\n%s", err, &out)
+			}
+			return false
+		case <-tick.C:
+		}
+	}
+	time.AfterFunc(moment, func() { _ = cmd.Process.Kill() }) // it may be gone by then
+	<-ended
+	ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && ws.Signal() == syscall.SIGKILL
 }
 
 func countSessions(t *testing.T, dir string) int {

@@ -81,9 +81,16 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 	agent.OnBytes(bar.add)
 	opts.OnFound = bar.grow
 	opts.OnRead = bar.add
-	opts.OnPlanned = func(_ int, bytes int64) { bar.restart("uploading", bytes) }
+	sent, files := 0, 0
+	opts.OnPlanned = func(n int, bytes int64) {
+		sent, files = 0, n
+		bar.restart("uploading", bytes)
+	}
 	perFile := bar == nil && !opts.DryRun
 	opts.OnEnd = func(e imports.Entry) {
+		if sent++; sent <= files {
+			bar.describe(fmt.Sprintf("uploading %d/%d files", sent, files))
+		}
 		if a.json || perFile {
 			a.importLine(e)
 		}

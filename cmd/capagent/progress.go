@@ -67,6 +67,16 @@ func (p *progress) restart(what string, total int64) {
 	p.bar.Describe(what)
 }
 
+// describe changes the words before the bar.
+func (p *progress) describe(what string) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bar.Describe(what)
+}
+
 // clear takes the bar off the screen.
 func (p *progress) clear() {
 	if p == nil {

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"os"
 	"time"
@@ -60,7 +59,7 @@ func (l *Ledger) BeginNow(ctx context.Context, id int64, step string) (Begun, er
 func (l *Ledger) begin(ctx context.Context, id int64, step string, ignoreWait bool) (Begun, error) {
 	var b Begun
 	key := claim{id, step}
-	err := l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 		own, err := l.ownerID()
 		if err != nil {
 			return err
@@ -101,7 +100,7 @@ func (l *Ledger) begin(ctx context.Context, id int64, step string, ignoreWait bo
 
 // judge says how Begin ends, apart from waiting. release: the step was found
 // started by a dead process.
-func (l *Ledger) judge(ctx context.Context, tx *sql.Tx, c *captureRow, s *stepRow) (b Begun, release bool, err error) {
+func (l *Ledger) judge(ctx context.Context, tx *txn, c *captureRow, s *stepRow) (b Begun, release bool, err error) {
 	switch c.state {
 	case StateOpen:
 		return b, false, fmt.Errorf("the capture is still being written")
@@ -164,7 +163,7 @@ type other struct {
 	begun      bool
 }
 
-func readOthers(ctx context.Context, tx *sql.Tx, c *captureRow, step string) ([]other, error) {
+func readOthers(ctx context.Context, tx *txn, c *captureRow, step string) ([]other, error) {
 	return collect(ctx, tx, func(o *other) []any { return []any{&o.id, &o.hasSession, &o.state, &o.owner, &o.begun} },
 		`SELECT c.id, c.session_id <> '' AND c.duplicate_of = 0,
 			coalesce(s.state, ''), coalesce(s.owner, ''), coalesce(s.begun, 0)
@@ -313,7 +312,7 @@ func (l *Ledger) Fail(ctx context.Context, id int64, step string, f StepFailure)
 // end is the common part of Finish and Fail.
 func (l *Ledger) end(ctx context.Context, id int64, step string, edit func(c *captureRow, s *stepRow, now time.Time) error) error {
 	defer l.setActive(claim{id, step}, false)
-	return l.write(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
+	return l.write(context.WithoutCancel(ctx), func(ctx context.Context, tx *txn) error {
 		now := l.now()
 		return move(ctx, tx, now, id, step, func(c *captureRow, s *stepRow) (stepAction, error) {
 			if err := l.mine(s); err != nil {

@@ -3,10 +3,12 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -373,5 +375,34 @@ func TestAnOwnerNameInTheLedgerLeadsNowhereElse(t *testing.T) {
 	same(t, mustClaim(t, l, id, "cloudshark"), Begun{Outcome: Claimed, Restarted: true, Attempt: 1})
 	if _, err := os.Stat(victim); err != nil {
 		t.Error(err)
+	}
+}
+
+// Many goroutines meet every query for the first time at once.
+func TestConcurrentFirstUseOfALedger(t *testing.T) {
+	for range 20 {
+		l := open(t, filepath.Join(t.TempDir(), "l.db"), Options{})
+		var many []Found
+		for i := range 16 {
+			many = append(many, Found{Path: fmt.Sprint("/", i), State: Queued, Inspection: Inspection{SHA256: fmt.Sprint(i)}})
+		}
+		rows, err := l.Register(t.Context(), many)
+		ok(t, err)
+		var wg sync.WaitGroup
+		for _, r := range rows {
+			wg.Go(func() {
+				if _, err := l.Begin(t.Context(), r.ID, "x"); err != nil {
+					t.Error(err)
+				}
+				if err := l.Finish(t.Context(), r.ID, "x", Result{}, Done); err != nil {
+					t.Error(err)
+				}
+				if c, err := l.Get(t.Context(), r.ID); err != nil || c.State != Done {
+					t.Errorf("%v: %s", err, c.State)
+				}
+			})
+		}
+		wg.Wait()
+		ok(t, l.Close())
 	}
 }

@@ -54,13 +54,14 @@ type Options struct {
 
 // Ledger is an open ledger. Its methods may be called from any goroutine.
 type Ledger struct {
-	path    string
-	log     zerolog.Logger
-	now     func() time.Time
-	w       *sql.DB // one connection; nil when open for reading only
-	r       *sql.DB // a few connections that can't write
-	guard   *guard  // nil when open for reading only
-	rebuilt time.Time
+	path     string
+	log      zerolog.Logger
+	now      func() time.Time
+	w        *sql.DB     // one connection; nil when open for reading only
+	compiled *statements // of w
+	r        reader      // a few connections that can't write
+	guard    *guard      // nil when open for reading only
+	rebuilt  time.Time
 
 	mu     sync.Mutex
 	owner  *owner             // this ledger's lock file, made by the first claim
@@ -86,10 +87,13 @@ func (l *Ledger) Path() string { return l.path }
 // nothing.
 func (l *Ledger) Close() error {
 	var errs []error
-	if l.r != nil {
-		errs = append(errs, l.r.Close())
+	if l.r.DB != nil {
+		errs = append(errs, l.r.close())
 	}
 	if l.w != nil {
+		if l.compiled != nil {
+			errs = append(errs, l.compiled.close())
+		}
 		errs = append(errs, l.w.Close())
 	}
 	l.mu.Lock()
@@ -114,7 +118,7 @@ func (l *Ledger) Close() error {
 // the wait for this process's own connection only: a transaction that has begun
 // runs to its end, so that its outcome is never in doubt. It waits at most
 // busyTimeout for other processes.
-func (l *Ledger) write(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
+func (l *Ledger) write(ctx context.Context, f func(ctx context.Context, tx *txn) error) error {
 	if l.w == nil {
 		return ErrReadOnly
 	}
@@ -122,10 +126,15 @@ func (l *Ledger) write(ctx context.Context, f func(ctx context.Context, tx *sql.
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }() // hands the connection back; nothing is pending
 	ctx = context.WithoutCancel(ctx)
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
+	tx := &txn{statements: l.compiled}
+	defer func() {
+		_ = conn.Close() // hands the connection back; nothing is pending
+		for _, query := range tx.met {
+			l.compiled.compile(ctx, query)
+		}
+	}()
+	if tx.Tx, err = conn.BeginTx(ctx, nil); err != nil {
 		return err
 	}
 	if err := f(ctx, tx); err != nil {

@@ -71,7 +71,8 @@ func (l *Ledger) open(ctx context.Context) error {
 	}
 	l.w = openDB(l.path, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)")
 	l.w.SetMaxOpenConns(1)
-	l.r = openDB(l.path, "_pragma=query_only(1)")
+	l.compiled = newStatements(l.w)
+	l.r = newReader(openDB(l.path, "_pragma=query_only(1)"))
 	l.r.SetMaxOpenConns(readers)
 	version, err := inspect(ctx, l.w)
 	switch {
@@ -221,13 +222,13 @@ func (l *Ledger) openReadOnly(ctx context.Context) error {
 	if err := checkHeader(l.path); err != nil {
 		return err
 	}
-	l.r = openDB(l.path, "mode=ro")
-	version, err := inspect(ctx, l.r)
+	l.r = newReader(openDB(l.path, "mode=ro"))
+	version, err := inspect(ctx, l.r.DB)
 	if isUnreachable(err) && !exists(l.path+"-wal") {
 		// A read-only medium: the log can't be made, and nobody can be writing.
-		_ = l.r.Close()
-		l.r = openDB(l.path, "mode=ro", "immutable=1")
-		version, err = inspect(ctx, l.r)
+		_ = l.r.close()
+		l.r = newReader(openDB(l.path, "mode=ro", "immutable=1"))
+		version, err = inspect(ctx, l.r.DB)
 	}
 	l.r.SetMaxOpenConns(readers)
 	switch {

@@ -31,7 +31,7 @@ func (l *Ledger) Parts(ctx context.Context, id int64) ([]Part, error) {
 // arrived under its name. Where the capture has parts already it changes nothing
 // and returns ErrPlanned.
 func (l *Ledger) PlanParts(ctx context.Context, id int64, parts []Part) ([]Part, error) {
-	err := l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 		row, err := readCaptureRow(ctx, tx, id)
 		if err != nil {
 			return err
@@ -80,7 +80,7 @@ func (l *Ledger) PlanParts(ctx context.Context, id int64, parts []Part) ([]Part,
 // session for the same part is an error. A possible duplicate marks the capture
 // too. Like Finish it works when ctx is over.
 func (l *Ledger) FinishPart(ctx context.Context, id int64, number int, sessionID string, possibleDuplicate bool) error {
-	err := l.write(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
+	err := l.write(context.WithoutCancel(ctx), func(ctx context.Context, tx *txn) error {
 		if sessionID == "" {
 			return errors.New("no session id")
 		}

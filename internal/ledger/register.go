@@ -48,7 +48,7 @@ type Registered struct {
 // memory grows with the batch.
 func (l *Ledger) Register(ctx context.Context, found []Found) ([]Registered, error) {
 	out := make([]Registered, len(found))
-	err := l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 		r, err := newRegistrar(ctx, tx, inRange(l.now()))
 		if err != nil {
 			return err
@@ -69,7 +69,7 @@ func (l *Ledger) Register(ctx context.Context, found []Found) ([]Registered, err
 
 // registrar holds the prepared statements of one batch.
 type registrar struct {
-	tx            *sql.Tx
+	tx            *txn
 	now           time.Time
 	insert, steps *sql.Stmt
 }
@@ -85,7 +85,7 @@ const insertCapture = `INSERT INTO captures (
 	?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 	?, ?) ON CONFLICT (path, sha256, destination) DO NOTHING RETURNING id`
 
-func newRegistrar(ctx context.Context, tx *sql.Tx, now time.Time) (*registrar, error) {
+func newRegistrar(ctx context.Context, tx *txn, now time.Time) (*registrar, error) {
 	r := &registrar{tx: tx, now: now}
 	var err1, err2 error
 	r.insert, err1 = tx.PrepareContext(ctx, insertCapture)

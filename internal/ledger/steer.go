@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -13,7 +12,7 @@ import (
 // Retry alone, which also opens its steps. While a living process is on one of
 // the capture's steps the error is ErrBusy.
 func (l *Ledger) SetState(ctx context.Context, id int64, to State, reason string) error {
-	err := l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 		started, err := startedSteps(ctx, tx, id)
 		if err != nil {
 			return err
@@ -44,7 +43,7 @@ func (l *Ledger) SetState(ctx context.Context, id int64, to State, reason string
 	return nil
 }
 
-func startedSteps(ctx context.Context, tx *sql.Tx, id int64) ([]stepRow, error) {
+func startedSteps(ctx context.Context, tx *txn, id int64) ([]stepRow, error) {
 	return collect(ctx, tx, func(s *stepRow) []any { return []any{&s.Name, &s.owner} },
 		`SELECT name, owner FROM steps WHERE capture = ? AND state = ?`, id, StepStarted)
 }
@@ -56,7 +55,7 @@ func startedSteps(ctx context.Context, tx *sql.Tx, id int64) ([]stepRow, error) 
 func (l *Ledger) Retry(ctx context.Context, ids ...int64) (int, error) {
 	n := 0
 	if len(ids) > 0 {
-		err := l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 			var err error
 			n, err = retry(ctx, tx, l.now(), ids)
 			return err
@@ -69,7 +68,7 @@ func (l *Ledger) Retry(ctx context.Context, ids ...int64) (int, error) {
 	// In batches: one transaction over everything would keep others waiting.
 	for after := int64(0); ; {
 		var batch []int64
-		err := l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 			var err error
 			batch, err = collect(ctx, tx, func(id *int64) []any { return []any{id} }, retryable, after, Failed, Queued, pageSize)
 			if err != nil {
@@ -92,7 +91,7 @@ func (l *Ledger) Retry(ctx context.Context, ids ...int64) (int, error) {
 const retryable = `SELECT id FROM captures c WHERE id > ? AND (state = ? OR state = ? AND
 	EXISTS (SELECT 1 FROM steps s WHERE s.capture = c.id AND s.not_before IS NOT NULL)) ORDER BY id LIMIT ?`
 
-func retry(ctx context.Context, tx *sql.Tx, now time.Time, ids []int64) (n int, err error) {
+func retry(ctx context.Context, tx *txn, now time.Time, ids []int64) (n int, err error) {
 	for _, id := range ids {
 		changed := false
 		err := move(ctx, tx, now, id, "", func(c *captureRow, _ *stepRow) (stepAction, error) {
@@ -144,7 +143,7 @@ type Pause struct {
 
 // SetPause records a pause, in place of the destination's last one.
 func (l *Ledger) SetPause(ctx context.Context, p Pause) error {
-	err := l.write(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
+	err := l.write(context.WithoutCancel(ctx), func(ctx context.Context, tx *txn) error {
 		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO pauses (destination, class, reason, since, until) VALUES (?, ?, ?, ?, ?)`,
 			p.Destination, p.Class, p.Reason, stamp(p.Since), stamp(p.Until))
 		return err
@@ -157,7 +156,7 @@ func (l *Ledger) SetPause(ctx context.Context, p Pause) error {
 
 // ClearPause ends a destination's pause; it is no error when there is none.
 func (l *Ledger) ClearPause(ctx context.Context, destination string) error {
-	err := l.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM pauses WHERE destination = ?`, destination)
 		return err
 	})

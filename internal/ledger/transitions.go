@@ -90,7 +90,7 @@ const (
 // move is the one function that changes the state of captures and steps. It
 // reads the capture and, unless the name is "", the step; lets edit change both;
 // checks the changes against the tables; and writes them.
-func move(ctx context.Context, tx *sql.Tx, now time.Time, id int64, step string,
+func move(ctx context.Context, tx *txn, now time.Time, id int64, step string,
 	edit func(c *captureRow, s *stepRow) (stepAction, error),
 ) error {
 	before, err := readCaptureRow(ctx, tx, id)
@@ -138,7 +138,7 @@ func move(ctx context.Context, tx *sql.Tx, now time.Time, id int64, step string,
 	return err
 }
 
-func readCaptureRow(ctx context.Context, tx *sql.Tx, id int64) (captureRow, error) {
+func readCaptureRow(ctx context.Context, tx *txn, id int64) (captureRow, error) {
 	c := captureRow{id: id}
 	err := tx.QueryRowContext(ctx, `SELECT sha256, destination, state, reason, begun, session_name, session_id,
 		session_url, duplicate_of, possible_duplicate FROM captures WHERE id = ?`, id).
@@ -152,7 +152,7 @@ func readCaptureRow(ctx context.Context, tx *sql.Tx, id int64) (captureRow, erro
 
 // readStepRow returns a pending step where none is recorded: a step needs no
 // row until something happens to it.
-func readStepRow(ctx context.Context, tx *sql.Tx, id int64, step string) (s stepRow, known bool, err error) {
+func readStepRow(ctx context.Context, tx *txn, id int64, step string) (s stepRow, known bool, err error) {
 	s = stepRow{Step: Step{Capture: id, Name: step, State: StepPending}}
 	if step == "" {
 		return s, false, nil

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -50,7 +49,7 @@ func TestOnlyTheTableOfCapturesIsAllowed(t *testing.T) {
 				_, err = l.Register(t.Context(), []Found{f})
 			} else {
 				force(t, l, `UPDATE captures SET state = ? WHERE id = ?`, from, id)
-				err = l.write(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+				err = l.write(t.Context(), func(ctx context.Context, tx *txn) error {
 					return move(ctx, tx, l.now(), id, "", func(c *captureRow, _ *stepRow) (stepAction, error) {
 						c.state = to
 						return leaveStep, nil
@@ -90,7 +89,7 @@ func TestOnlyTheTableOfStepsIsAllowed(t *testing.T) {
 				continue
 			}
 			force(t, l, `INSERT OR REPLACE INTO steps (capture, name, state) VALUES (?, 's', ?)`, id, from)
-			err := l.write(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			err := l.write(t.Context(), func(ctx context.Context, tx *txn) error {
 				return move(ctx, tx, l.now(), id, "s", func(_ *captureRow, s *stepRow) (stepAction, error) {
 					s.State = to
 					return changeStep, nil

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,7 +92,7 @@ func pinned(pin func(...string) []string, args ...string) []string {
 func (b *bencher) env(state, url string) []string {
 	return []string{
 		"CAPAGENT_AGENT_STATE_DIR=" + state, "CAPAGENT_CLOUDSHARK_URL=" + url,
-		"CAPAGENT_CLOUDSHARK_TOKEN=" + strings.Repeat("0123456789abcdef", 2), "CAPAGENT_CONFIG=" + os.DevNull,
+		"CAPAGENT_CLOUDSHARK_TOKEN=" + strings.Repeat("0123456789abcdef", 2),
 	}
 }
 
@@ -100,32 +103,35 @@ func (b *bencher) upload() error {
 	}
 	defer sandbox.stop()
 	put := sandbox.url + "/api/v1/" + sandbox.token + "/upload?filename="
+	// Each run finds an empty server and, but for a queued capture, an empty ledger.
 	fresh := func(state string) func() error {
-		return func() error { return os.RemoveAll(filepath.Join(b.dir, state)) }
+		return func() error { return errors.Join(sandbox.clear(b.ctx), os.RemoveAll(filepath.Join(b.dir, state))) }
 	}
 	env := func(state string) []string {
 		return append(b.env(filepath.Join(b.dir, state), sandbox.url), "CAPAGENT_CLOUDSHARK_TOKEN="+sandbox.token)
 	}
+	// A wrong token leaves the capture inspected and queued: what is measured
+	// then is the sending alone, with its search and its second hash.
 	queued := func() error {
 		if err := fresh("send")(); err != nil {
 			return err
 		}
 		_, err := b.once(command{
-			args: []string{b.capagent, "upload", "--quiet", "--wait", "0s", b.big}, codes: []int{75},
-			env: append(env("send"), "CAPAGENT_CLOUDSHARK_TOKEN="+sandbox.token, "HTTP_PROXY=", "CAPAGENT_CLOUDSHARK_BANDWIDTH=1"),
+			args: []string{b.capagent, "upload", "--quiet", b.big}, codes: []int{77},
+			env: append(env("send"), "CAPAGENT_CLOUDSHARK_TOKEN="+strings.Repeat("0", 32)),
 		})
 		return err
 	}
-	_ = queued
-	err = b.compare("Uploading that capture over loopback, one request", b.bigBytes,
-		command{name: "curl -T", args: []string{"curl", "-sS", "-o", os.DevNull, "-T", b.big, put + "curl.pcap"}},
-		command{name: "capagent upload (inspects and hashes first, hashes again while sending)", args: []string{b.capagent, "upload", "--quiet", b.big}, env: env("up"), before: fresh("up")},
+	err = b.compare(fmt.Sprintf("Uploading %d MB over loopback, one request", b.bigBytes/1e6), b.bigBytes,
+		command{name: "curl -T", args: []string{"curl", "-sS", "-o", os.DevNull, "-T", b.big, put + "curl.pcap"}, before: fresh("none")},
+		command{name: "capagent retry (search, send and hash again)", args: []string{b.capagent, "retry", "--quiet"}, env: env("send"), before: queued},
+		command{name: "capagent upload (inspect and hash, then the same)", args: []string{b.capagent, "upload", "--quiet", b.big}, env: env("up"), before: fresh("up")},
 	)
 	if err != nil {
 		return err
 	}
 	return b.compare(fmt.Sprintf("Uploading %d MB in small captures, two at a time", b.smallBytes/1e6), b.smallBytes,
-		command{name: "curl -Z --parallel-max 2 -T", args: []string{"sh", "-c", "cd " + b.small + " && curl -sS -Z --parallel-max 2 --parallel-immediate $(for f in *; do printf -- '-T %s -o /dev/null %s%s ' $f '" + put + "' $f; done)"}},
+		command{name: "curl -Z --parallel-max 2 -T", args: []string{"sh", "-c", "cd " + b.small + " && curl -sS -Z --parallel-max 2 --parallel-immediate $(for f in *; do printf -- '-T %s -o /dev/null %s%s ' $f '" + put + "' $f; done)"}, before: fresh("none")},
 		command{name: "capagent import", args: []string{b.capagent, "import", "--quiet", b.small}, env: env("many"), before: fresh("many")},
 	)
 }
@@ -157,6 +163,46 @@ func (b *bencher) sandbox() (*sandbox, error) {
 	token, err := os.ReadFile(ready.TokenFile)
 	s.url, s.token = strings.TrimSuffix(ready.URL, "/"), strings.TrimSpace(string(token))
 	return s, err
+}
+
+// clear deletes every session, as its API allows.
+func (s *sandbox) clear(ctx context.Context) error {
+	api := s.url + "/api/v1/" + s.token
+	var found struct {
+		Captures []struct {
+			ID string `json:"id"`
+		} `json:"captures"`
+	}
+	reply, err := call(ctx, http.MethodGet, api+"/search")
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(reply, &found); err != nil {
+		return err
+	}
+	for _, c := range found.Captures {
+		if _, err := call(ctx, http.MethodPost, api+"/delete/"+c.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func call(ctx context.Context, method, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "capagent-bench/1.0")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", method, resp.Status)
+	}
+	return io.ReadAll(resp.Body)
 }
 
 func (s *sandbox) stop() {

@@ -1,0 +1,78 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"capagent/internal/config"
+)
+
+func TestTheExampleShowsEveryKeyAndItsDefault(t *testing.T) {
+	text, err := os.ReadFile("../agent.toml.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	if err := config.CheckExample(string(text), &cfg); err != nil {
+		t.Error(err)
+	}
+	// And the check can fail.
+	without := strings.Replace(string(text), "max_packets", "max_pakets", 1)
+	if err := config.CheckExample(without, &cfg); err == nil {
+		t.Error("a misspelt key went unnoticed")
+	}
+	other := strings.Replace(string(text), "#concurrency = 2", "#concurrency = 3", 1)
+	if err := config.CheckExample(other, &cfg); err == nil {
+		t.Error("another default went unnoticed")
+	}
+}
+
+func load(t *testing.T, text string, env ...string) (Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return LoadConfig(context.Background(), config.Options{Path: path, Env: env, EnvPrefix: "CAPAGENT"}, t.TempDir())
+}
+
+func TestEveryMistakeIsReportedAtItsPlace(t *testing.T) {
+	const canary = "feedfacefeedfacefeedfacefeedface0"
+	for _, tc := range []struct{ name, text, want string }{
+		{"no protocol", "[cloudshark]\nurl = \"www.cloudshark.org\"", ":2:1: cloudshark.url: expected a full URL with its protocol"},
+		{"plain http", "[cloudshark]\nurl = \"http://cs.example.org\"", ":2:1: cloudshark.url: expected https"},
+		{"a token in the url", "[cloudshark]\nurl = \"https://cs.example.org/api/v1/" + canary + "/upload\"", ":2:1: cloudshark.url: "},
+		{"a token that is too long", "[cloudshark]\ntoken = \"" + canary + "\"", ":2:1: cloudshark.token: expected 32 hexadecimal"},
+		{"two forms of the token", "[cloudshark]\ntoken = \"" + canary + "\"\ntoken_file = \"x\"", "give one of them"},
+		{"a unit", "[cloudshark]\ntimeout = \"60 seconds\"", ":2:11: cloudshark.timeout: expected"},
+		{"a level", "[log]\nlevel = \"warning\"", ":2:1: log.level: expected one of"},
+		{"31 tags", "[cloudshark]\ntags = [" + strings.Repeat("\"t\",", 31) + "]", ":2:1: cloudshark.tags: expected at most 30"},
+		{"a placeholder", "[cloudshark]\nname = \"{hots}-{sha}\"", ":2:1: cloudshark.name: unknown placeholder"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := load(t, tc.text)
+			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), canary[:8]) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+			var all config.Errors
+			if !errors.As(err, &all) {
+				t.Errorf("%T", err)
+			}
+		})
+	}
+}
+
+func TestPlainHTTPIsForLoopbackOrOnDemand(t *testing.T) {
+	for _, text := range []string{
+		"url = \"http://127.0.0.1:8765\"", "url = \"http://[::1]:8765/\"", "url = \"http://localhost\"",
+		"url = \"http://cs.example.org\"\nallow_http = true", "url = \"https://cs.example.org\"",
+	} {
+		if _, err := load(t, "[cloudshark]\n"+text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
