@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	aheadChunk  = 256 << 10
-	aheadChunks = 3
+	aheadChunk  = 128 << 10
+	aheadChunks = 6
 )
 
 var aheadBuffers = sync.Pool{New: func() any { b := make([]byte, aheadChunk); return &b }}
