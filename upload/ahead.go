@@ -15,7 +15,7 @@ var aheadBuffers = sync.Pool{New: func() any { b := make([]byte, aheadChunk); re
 
 // ahead reads its source in a goroutine of its own, at most aheadChunks ahead, so
 // that hashing takes no time from sending. Without it an upload over a fast
-// network runs at three quarters of the speed. The goroutine begins with the
+// network runs at two thirds of the speed. The goroutine begins with the
 // first Read and ends before Close returns.
 type ahead struct {
 	src  io.ReadCloser

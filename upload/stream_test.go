@@ -19,6 +19,7 @@ import (
 
 	"capagent/internal/ledger"
 	"capagent/internal/secret"
+	"capagent/upload/cloudsharktest"
 )
 
 // sink takes everything and answers as CloudShark does.
@@ -87,23 +88,56 @@ func TestMemoryIsFlat(t *testing.T) {
 	}
 }
 
-// BenchmarkSend compares one upload with curl's, with a bare copy of the file
-// into a TCP connection, and with net/http alone.
-func BenchmarkSend(b *testing.B) {
+// BenchmarkEmulator compares one upload with curl's, to the emulator, which
+// reads and hashes what it gets. This is the figure to look at: -benchtime 3x.
+func BenchmarkEmulator(b *testing.B) {
+	data := pcap(180_000, 1480)
+	path := filepath.Join(b.TempDir(), "bench.pcap")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	c := captureOf(b, path)
+	server := cloudsharktest.Start(b, cloudsharktest.Options{Tokens: []cloudsharktest.Token{{Value: canary}}})
+	b.Run("curl", func(b *testing.B) {
+		b.SetBytes(c.Size)
+		for b.Loop() {
+			curlTo(b, path, server.URL+"/api/v1/"+canary+"/upload?filename=curl.pcap")
+		}
+	})
+	b.Run("step", func(b *testing.B) {
+		step := stepTo(b, server.URL, MethodPut)
+		b.SetBytes(c.Size)
+		for b.Loop() {
+			c.ID = captures.Add(1)
+			if _, err := step.Run(b.Context(), c); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func curlTo(b *testing.B, path, url string) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		b.Skip(err)
+	}
+	out, err := exec.Command(curl, "-sSf", "-T", path, url).CombinedOutput()
+	if err != nil {
+		b.Fatal(err, string(out))
+	}
+}
+
+// BenchmarkSink does the same to a server that throws everything away, so that
+// what sending costs is all there is; beside it the hash, and a bare copy of the
+// file into a TCP connection.
+func BenchmarkSink(b *testing.B) {
 	const size = 1 << 30
 	c := large(b, size)
 	server := sink(b)
 	b.Run("curl", func(b *testing.B) {
-		curl, err := exec.LookPath("curl")
-		if err != nil {
-			b.Skip(err)
-		}
 		b.SetBytes(size)
 		for b.Loop() {
-			out, err := exec.Command(curl, "-sS", "-T", c.Path, server.URL+"/").CombinedOutput()
-			if err != nil {
-				b.Fatal(err, string(out))
-			}
+			curlTo(b, c.Path, server.URL+"/")
 		}
 	})
 	for _, method := range []string{MethodPut, MethodPost} {
