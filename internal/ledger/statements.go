@@ -73,7 +73,7 @@ type reader struct {
 
 func newReader(db *sql.DB) reader { return reader{db, newStatements(db)} }
 
-func (r reader) close() error { return errors.Join(r.statements.close(), r.DB.Close()) }
+func (r reader) close() error { return errors.Join(r.statements.close(), r.Close()) }
 
 func (r reader) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	r.statements.compile(ctx, query)
