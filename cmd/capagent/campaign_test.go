@@ -150,6 +150,28 @@ func TestImportSurvivesKills(t *testing.T) {
 	checkManifest(t, csvFile, *campaignFiles)
 }
 
+// Two imports of the same tree at once share the work.
+func TestTwoImportsAtOnceUploadEachCaptureOnce(t *testing.T) {
+	s := startSandbox(t)
+	evidence := t.TempDir()
+	if err := makeCaptures(evidence, 100); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			out, err := program(t.Context(), nil, "--config", s.Config, "import", "--quiet", evidence).CombinedOutput()
+			if err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+	wg.Wait()
+	if n := countSessions(t, s.Dir); n != 100 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
 // killAfter runs capagent until the sandbox has so many sessions, and a moment
 // longer, and kills it. It reports false when the command ended before.
 func killAfter(t *testing.T, s sandboxProcess, sessions int, moment time.Duration, args ...string) bool {

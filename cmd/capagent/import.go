@@ -86,7 +86,7 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 		sent, files = 0, n
 		bar.restart("uploading", bytes)
 	}
-	perFile := bar == nil && !opts.DryRun
+	perFile := bar == nil
 	opts.OnEnd = func(e imports.Entry) {
 		if sent++; sent <= files {
 			bar.describe(fmt.Sprintf("uploading %d/%d files", sent, files))
@@ -102,7 +102,13 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 			err = errors.Join(err, werr)
 		}
 	}
-	a.importSummary(imports.Summarize(entries), opts, manifests, agent, !perFile && !a.json, entries)
+	if !perFile && !a.json {
+		a.importLinks(entries)
+	}
+	limits := imports.Limits{Packets: agent.Config.CloudShark.MaxPackets, Bytes: agent.Config.CloudShark.MaxSize.Bytes()}
+	if !a.json || !opts.DryRun {
+		a.importSummary(imports.Summarize(entries, limits), opts.DryRun, manifests, agent)
+	}
 	if err != nil {
 		return err
 	}
@@ -113,9 +119,6 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 func (a *app) importLine(e imports.Entry) {
 	if a.json {
 		_ = a.encode(e.View()) // a closed pipe shows when the command ends
-		return
-	}
-	if a.quiet && e.Failure == nil {
 		return
 	}
 	what := e.SessionURL
@@ -129,21 +132,22 @@ func (a *app) importLine(e imports.Entry) {
 	fmt.Fprintln(a.stdout, line)
 }
 
-// importSummary ends the command's output on stderr; on a terminal it prints
-// the links too, as long as they fit a screen.
-func (a *app) importSummary(s imports.Summary, opts imports.Options, manifests []string, agent *service.Agent, lines bool, entries []imports.Entry) {
+// importLinks follows a progress bar: all lines where they fit a screen, else
+// those of the files that failed.
+func (a *app) importLinks(entries []imports.Entry) {
 	const screen = 25
-	if lines {
-		for _, e := range entries {
-			if e.Failure != nil || s.Files <= screen {
-				a.importLine(e)
-			}
+	for _, e := range entries {
+		if e.Failure != nil || len(entries) <= screen {
+			a.importLine(e)
 		}
 	}
-	if a.json && opts.DryRun {
-		return
+	if len(entries) > screen {
+		a.say("`capagent ls` lists the links")
 	}
-	for _, line := range s.Lines(opts.DryRun) {
+}
+
+func (a *app) importSummary(s imports.Summary, dryRun bool, manifests []string, agent *service.Agent) {
+	for _, line := range s.Lines(dryRun) {
 		a.say("%s", line)
 	}
 	for _, m := range manifests {
@@ -152,8 +156,6 @@ func (a *app) importSummary(s imports.Summary, opts imports.Options, manifests [
 	if err := agent.Pipeline.Closed(); err != nil {
 		a.complain(err)
 		a.say("run the same command again, or `capagent retry`, to send the rest")
-	} else if lines && s.Files > screen {
-		a.say("`capagent ls` lists the links")
 	}
 }
 

@@ -30,15 +30,26 @@ type Summary struct {
 	NewBytes   int64
 	Failed     int
 	Skipped    int
-	Preview    int // captures above PreviewLimit
+	Preview    int // captures above PreviewLimit that are not split
+	Split      int // captures over a configured limit: uploaded in parts
 }
 
+// Limits are the configured max_packets and max_size; 0 is none.
+type Limits struct{ Packets, Bytes int64 }
+
 // Summarize counts entries.
-func Summarize(entries []Entry) Summary {
+func Summarize(entries []Entry, limits Limits) Summary {
 	s := Summary{Files: len(entries)}
 	seen := map[string]bool{}
 	for _, e := range entries {
 		s.add(e, seen)
+		switch {
+		case e.Packets == 0:
+		case limits.Packets > 0 && e.Packets > limits.Packets, limits.Bytes > 0 && e.PayloadSize > limits.Bytes:
+			s.Split++
+		case e.Packets > PreviewLimit:
+			s.Preview++
+		}
 	}
 	return s
 }
@@ -62,9 +73,6 @@ func (s *Summary) add(e Entry, seen map[string]bool) {
 	s.span(e)
 	if e.Truncated {
 		s.Truncated++
-	}
-	if e.Packets > PreviewLimit {
-		s.Preview++
 	}
 	switch {
 	case e.Packets == 0:
@@ -108,6 +116,7 @@ func (s Summary) Lines(dryRun bool) []string {
 	put(s.Duplicates, "with the same content as another file, uploaded once")
 	put(s.Empty, "without a packet, not uploaded")
 	put(s.Truncated, "cut off at the end, counted to the last whole packet")
+	put(s.Split, "over max_packets or max_size, uploaded in parts")
 	put(s.Preview, fmt.Sprintf("over %d packets: CloudShark opens them as a preview; [cloudshark] max_packets splits them", PreviewLimit))
 	put(s.Queued, "still queued")
 	put(s.Failed, "failed")
