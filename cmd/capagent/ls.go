@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,6 +57,7 @@ func (a *app) ls(cmd *cobra.Command, filter ledger.Filter) (err error) {
 	defer l.Close()
 	if a.json {
 		flush := a.buffered()
+		defer func() { err = errors.Join(err, flush()) }()
 		for c, err := range l.List(cmd.Context(), filter) {
 			if err != nil {
 				return err
@@ -64,7 +66,7 @@ func (a *app) ls(cmd *cobra.Command, filter ledger.Filter) (err error) {
 				return err
 			}
 		}
-		return flush()
+		return nil
 	}
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tSTATE\tFIRST PACKET\tPACKETS\tFILE\tLINK")

@@ -79,10 +79,7 @@ func run(ctx context.Context, r io.Reader, budget pcapio.Budget, hash io.Writer)
 	if t.err != nil {
 		err = t.err
 	}
-	if err != nil {
-		return in, fmt.Errorf("inspect: %w", err)
-	}
-	return in, nil
+	return in, err
 }
 
 // content inspects what t holds, up to where that ends or cannot be understood.

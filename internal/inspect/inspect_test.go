@@ -139,13 +139,13 @@ func TestEveryFileOfTheCorpusIsHashedToItsEnd(t *testing.T) {
 
 func TestWhatIsNoCaptureIsSaidInWords(t *testing.T) {
 	tests := map[string]string{
-		"hostile/empty.pcap":            `inspect: not a capture file: empty file (0 bytes)`,
-		"hostile/zip.pcap":              `inspect: not a capture file: starts with "PK\x03\x04", a ZIP archive`,
-		"hostile/text.pcap":             `inspect: not a capture file: starts with "\x1b[2Jtext"`,
-		"hostile/zeros.pcap":            `inspect: not a capture file: starts with zero bytes`,
-		"hostile/pcap-half-header.pcap": `inspect: not a capture file: pcap file header cut short after 12 bytes`,
-		"hostile/gzip-in-gzip.gz":       `inspect: not a capture file: starts with "\x1f\x8b", gzip data`,
-		"hostile/gzip-empty.gz":         `inspect: not a capture file: empty file (0 bytes)`,
+		"hostile/empty.pcap":            `not a capture file: empty file (0 bytes)`,
+		"hostile/zip.pcap":              `not a capture file: starts with "PK\x03\x04", a ZIP archive`,
+		"hostile/text.pcap":             `not a capture file: starts with "\x1b[2Jtext"`,
+		"hostile/zeros.pcap":            `not a capture file: starts with zero bytes`,
+		"hostile/pcap-half-header.pcap": `not a capture file: pcap file header cut short after 12 bytes`,
+		"hostile/gzip-in-gzip.gz":       `not a capture file: starts with "\x1f\x8b", gzip data`,
+		"hostile/gzip-empty.gz":         `not a capture file: empty file (0 bytes)`,
 	}
 	for name, want := range tests {
 		_, err := Reader(t.Context(), bytes.NewReader(load(t, name)), pcapio.Budget{})
