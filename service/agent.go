@@ -109,12 +109,21 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 	if opts.Source == "" {
 		opts.Source = "upload"
 	}
+	// The record must hold from any working directory. What a person names may
+	// be a link; the name that people know stays.
+	name := filepath.Base(path)
+	var err error
+	if path, err = real(path); err == nil && opts.Keylog != "" {
+		opts.Keylog, err = real(opts.Keylog)
+	}
+	if err != nil {
+		return ledger.Capture{Path: path}, permanent("unreadable", err)
+	}
 	found := ledger.Found{
-		Source: opts.Source, Path: path, Name: filepath.Base(path), Case: opts.Case, Destination: a.Destination(),
+		Source: opts.Source, Path: path, Name: name, Case: opts.Case, Destination: a.Destination(),
 		Owned: opts.Owned, Comment: opts.Comment, Keylog: opts.Keylog, SessionName: opts.Name,
 	}
 	found.Tags = a.Tags(opts.Tags, ledger.Capture{Source: found.Source, Path: path, Name: found.Name, Case: opts.Case, Owned: opts.Owned})
-	var err error
 	found.Inspection, err = look(ctx, path)
 	var reason error
 	switch {
@@ -136,6 +145,19 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 		return ledger.Capture{Path: path}, err
 	}
 	return known[0].Capture, reason
+}
+
+// real returns the absolute path of the file itself.
+func real(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path, err
+	}
+	resolved, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		return abs, err
+	}
+	return resolved, nil
 }
 
 func look(ctx context.Context, path string) (ledger.Inspection, error) {

@@ -30,6 +30,7 @@ start of a SHA-256), try that capture again, also when it failed for good; with
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "failed captures too")
+	a.destinationFlags(cmd)
 	return cmd
 }
 
@@ -48,6 +49,9 @@ func (a *app) retry(ctx context.Context, args []string, all bool) error {
 		c, err := agent.Ledger.Lookup(ctx, args[0])
 		if err != nil {
 			return fmt.Errorf("retry %s: %w", quote.Path(args[0]), err)
+		}
+		if c.Destination != agent.Destination() {
+			return fmt.Errorf("retry %s: it was meant for %s; --url sends it there, `capagent upload` sends it here", quote.Path(args[0]), c.Destination)
 		}
 		captures = append(captures, c)
 	} else {

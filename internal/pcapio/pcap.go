@@ -144,6 +144,7 @@ func (r *Reader) guessRecordHeader() error {
 	if err := r.need(readBuffer); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
+	r.guessed = true
 	first := r.buf[r.pos+r.pcap.size : r.end]
 	r.pcap.record = modifiedHeaderLen
 	if r.oddities(first, modifiedHeaderLen) > r.oddities(first, smpHeaderLen) {

@@ -66,8 +66,9 @@ type Reader struct {
 	// any byte of it is given up. It may be nil.
 	beforeSkip func(record) error
 
-	pcap pcapHeader
-	ng   section
+	pcap    pcapHeader
+	guessed bool // the layout of pcap's records
+	ng      section
 
 	sections   int
 	interfaces int

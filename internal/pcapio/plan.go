@@ -52,7 +52,8 @@ const (
 // has, which may point beyond the piece; readers do not rely on it.
 //
 // The error wraps ErrNotCapture; ErrNoSplit when a packet does not fit into
-// Limits.Bytes, a prefix would exceed 1 MiB, or there would be more than 10,000
+// Limits.Bytes, the layout of the records had to be guessed (a reader of a piece
+// might guess otherwise), a prefix would exceed 1 MiB, or there would be more than 10,000
 // pieces; or it is what payload returned.
 func Plan(payload io.Reader, limits Limits) ([]Piece, error) {
 	p := &planner{limits: limits, sums: newDigests()}
@@ -142,6 +143,9 @@ func (p *planner) before(rec record) error {
 
 // cutAt ends the current piece before rec and begins the next one with it.
 func (p *planner) cutAt(rec record) error {
+	if p.r.guessed {
+		return &SplitError{Reason: "the layout of its records (a modified pcap) is told by the whole file only"}
+	}
 	p.cut = true
 	p.r.flushTo(rec.off)
 	p.close(rec.off, p.sums)
