@@ -40,16 +40,20 @@ func DefaultConfig() Config {
 }
 
 // LoadConfig reads and checks the configuration. stateDir is where the state
-// belongs when nothing says otherwise. The error is a config.Errors with
+// belongs when nothing says otherwise; secrets are fetched on demand only, since
+// who looks at the ledger need not be able to read them. The error is a config.Errors with
 // everything that is wrong; the Config then holds what was right.
-func LoadConfig(ctx context.Context, opts config.Options, stateDir string) (Config, error) {
+func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secrets bool) (Config, error) {
 	cfg := DefaultConfig()
 	loaded, err := config.Load(opts, &cfg)
 	cfg.Loaded = loaded
 	if loaded == nil {
 		return cfg, err
 	}
-	errs := []error{err, loaded.ResolveSecrets(ctx)}
+	errs := []error{err}
+	if secrets {
+		errs = append(errs, loaded.ResolveSecrets(ctx))
+	}
 	errs = append(errs,
 		loaded.OneOf("log.level", cfg.Log.Level, "trace", "debug", "info", "warn", "error"),
 		loaded.OneOf("log.format", cfg.Log.Format, "auto", "json", "console"))

@@ -37,7 +37,7 @@ func load(t *testing.T, text string, env ...string) (Config, error) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return LoadConfig(context.Background(), config.Options{Path: path, Env: env, EnvPrefix: "CAPAGENT"}, t.TempDir())
+	return LoadConfig(context.Background(), config.Options{Path: path, Env: env, EnvPrefix: "CAPAGENT"}, t.TempDir(), true)
 }
 
 func TestEveryMistakeIsReportedAtItsPlace(t *testing.T) {

@@ -30,8 +30,11 @@ func (a *app) destinationFlags(cmd *cobra.Command) {
 	f.DurationVar(&a.flags.wait, "wait", service.OneShot.Patience, "keep trying for `DURATION` while the server can't be reached or is busy")
 }
 
-// config loads what there is; nothing in it needs to be complete.
-func (a *app) config(ctx context.Context) (service.Config, error) {
+// config loads what there is, for a command that only looks: nothing in it needs
+// to be complete, and no secret is fetched.
+func (a *app) config(ctx context.Context) (service.Config, error) { return a.load(ctx, false) }
+
+func (a *app) load(ctx context.Context, secrets bool) (service.Config, error) {
 	where, err := paths.Default(a.configPath)
 	if err != nil && os.Getenv("CAPAGENT_AGENT_STATE_DIR") == "" {
 		return service.DefaultConfig(), exitWith(exitConfig, err)
@@ -46,7 +49,7 @@ func (a *app) config(ctx context.Context) (service.Config, error) {
 			opts.Overrides = append(opts.Overrides, o)
 		}
 	}
-	cfg, err := service.LoadConfig(ctx, opts, where.State)
+	cfg, err := service.LoadConfig(ctx, opts, where.State, secrets)
 	if cfg.Loaded != nil {
 		a.redactor.Add(cfg.Loaded.Secrets()...)
 	}
@@ -58,7 +61,7 @@ func (a *app) config(ctx context.Context) (service.Config, error) {
 
 // fullConfig is config for a command that uploads.
 func (a *app) fullConfig(ctx context.Context) (service.Config, error) {
-	cfg, err := a.config(ctx)
+	cfg, err := a.load(ctx, true)
 	if err != nil {
 		return cfg, err
 	}
@@ -77,6 +80,9 @@ func (a *app) agent(ctx context.Context) (*service.Agent, error) {
 			defer a.hint("no configuration file was found; `capagent paths` says where it belongs, `capagent sandbox` runs without an account")
 		}
 		return nil, err
+	}
+	for _, text := range cfg.Loaded.Warnings {
+		a.say("warning: %s", text)
 	}
 	retrying := service.OneShot
 	retrying.Patience = a.flags.wait
