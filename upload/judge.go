@@ -40,7 +40,7 @@ type class struct {
 
 // classes says what each class means for the work, and what a user can do.
 var classes = map[string]class{
-	ClassBadToken:     {failure.Pause, "check [cloudshark] token: copy it again from CloudShark's preferences, API tokens"},
+	ClassBadToken:     {failure.Pause, "check [cloudshark] token: copy it again from your CloudShark account"},
 	ClassLoginNeeded:  {failure.Pause, `the token wants a login besides; switch "must be logged in" off for it in CloudShark, or use another token`},
 	ClassNoPermission: {failure.Pause, "give the token the missing permission in CloudShark (uploading needs \"Upload capture files\")"},
 	ClassTooLarge:     {failure.Permanent, "set [cloudshark] max_size below the server's limit, so that larger captures are split, then: capagent retry"},
