@@ -199,19 +199,23 @@ func (a *Agent) Release(ctx context.Context, captures []ledger.Capture) error {
 	return err
 }
 
+// Parts returns the uploads that c stands for: its own, or those of the capture
+// that has the same content.
+func Parts(ctx context.Context, l *ledger.Ledger, c ledger.Capture) ([]ledger.Part, error) {
+	if c.DuplicateOf != 0 {
+		return l.Parts(ctx, c.DuplicateOf)
+	}
+	return l.Parts(ctx, c.ID)
+}
+
 // FullView shows a capture with its parts and steps.
 func FullView(ctx context.Context, l *ledger.Ledger, c ledger.Capture) (View, error) {
-	sender := c.ID
-	if c.DuplicateOf != 0 {
-		sender = c.DuplicateOf
-	}
-	parts, err := l.Parts(ctx, sender)
+	parts, err := Parts(ctx, l, c)
 	if err != nil {
 		return NewView(c), err
 	}
 	steps, err := l.Steps(ctx, c.ID)
-	link := func(session string) string { return c.Destination + "/captures/" + session } // contracts/cloudshark.md 0
-	return NewView(c).WithParts(parts, link).WithSteps(steps), err
+	return NewView(c).WithParts(parts).WithSteps(steps), err
 }
 
 // Spool keeps what r delivers as a file of the agent's own, durable before it

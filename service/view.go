@@ -40,6 +40,8 @@ type View struct {
 	Error             *string      `json:"error"`
 	Parts             []PartView   `json:"parts,omitempty"`
 	Steps             []StepView   `json:"steps,omitempty"`
+
+	destination string
 }
 
 // PartView is one part of a capture that was uploaded in several.
@@ -79,6 +81,7 @@ func NewView(c ledger.Capture) View {
 		SessionID: known(c.SessionID), SessionURL: known(c.SessionURL), SessionName: known(c.SessionName),
 		DuplicateOf: known(c.DuplicateOf), PossibleDuplicate: c.PossibleDuplicate,
 		Tags: list(c.Tags), Findings: []struct{}{}, Error: known(c.Reason),
+		destination: c.Destination,
 	}
 	if !utf8.ValidString(c.Path) {
 		v.PathBase64 = base64.StdEncoding.EncodeToString([]byte(c.Path))
@@ -87,10 +90,11 @@ func NewView(c ledger.Capture) View {
 }
 
 // WithParts adds the parts, if there are several.
-func (v View) WithParts(parts []ledger.Part, link func(sessionID string) string) View {
+func (v View) WithParts(parts []ledger.Part) View {
 	if len(parts) < 2 {
 		return v
 	}
+	link := func(session string) string { return v.destination + "/captures/" + session } // contracts/cloudshark.md 0
 	for _, p := range parts {
 		pv := PartView{
 			Number: p.Number, Of: p.Of, Name: p.Name, Size: p.Size, Packets: p.Packets,

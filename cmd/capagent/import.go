@@ -109,6 +109,11 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 	if !a.json || !opts.DryRun {
 		a.importSummary(imports.Summarize(entries, limits), opts.DryRun, manifests, agent)
 	}
+	for _, e := range entries { // each hint is printed once
+		if e.Failure != nil && e.Failure.Hint != "" {
+			a.hint("%s", e.Failure.Hint)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -119,6 +124,12 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 func (a *app) importLine(e imports.Entry) {
 	if a.json {
 		_ = a.encode(e.View()) // a closed pipe shows when the command ends
+		return
+	}
+	for _, p := range e.View().Parts {
+		fmt.Fprintf(a.stdout, "%s  %s  (part %d of %d)\n", orDash(deref(p.SessionURL)), quote.Path(e.Name), p.Number, p.Of)
+	}
+	if len(e.Parts) > 0 && e.Failure == nil {
 		return
 	}
 	what := e.SessionURL

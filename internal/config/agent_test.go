@@ -9,7 +9,7 @@ import (
 	"capagent/internal/secret"
 )
 
-// agent has the tables of agent.toml.example; the program's own structs are
+// agent has the tables of testdata/example.toml; the program's own structs are
 // compared with the file where they live.
 type agent struct {
 	Agent struct {
@@ -52,7 +52,7 @@ func agentDefaults() *agent {
 
 func exampleText(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../../agent.toml.example")
+	text, err := os.ReadFile("testdata/example.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestExampleFileMatchesTheStruct(t *testing.T) {
 
 func TestExampleFileLoadsAsItIs(t *testing.T) {
 	a := agentDefaults()
-	l, err := Load(Options{Path: "../../agent.toml.example"}, a)
+	l, err := Load(Options{Path: "testdata/example.toml"}, a)
 	if err != nil {
 		t.Fatal(err)
 	}

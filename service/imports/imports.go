@@ -28,6 +28,7 @@ const (
 // should have one.
 type Entry struct {
 	ledger.Capture
+	Parts   []ledger.Part // of a capture that was split, else nil
 	Failure *failure.Error
 }
 
@@ -178,7 +179,17 @@ func (im *run) locked(do func()) {
 	do()
 }
 
-func (im *run) ended(i int) {
+// ended has the last word about an entry told.
+func (im *run) ended(ctx context.Context, i int) {
+	if e := &im.entries[i]; e.SessionID != "" && !im.opts.DryRun {
+		parts, err := service.Parts(context.WithoutCancel(ctx), im.ledger, e.Capture)
+		if err != nil && e.Failure == nil {
+			e.Failure = failure.As(err)
+		}
+		if len(parts) > 1 {
+			e.Parts = parts
+		}
+	}
 	im.locked(func() {
 		if im.opts.OnEnd != nil {
 			im.opts.OnEnd(im.entries[i])

@@ -69,7 +69,8 @@ func writeCSV(w io.Writer, entries []Entry) error {
 	for _, e := range entries {
 		_ = out.Write([]string{
 			quote.Path(e.Path), strconv.FormatInt(e.Size, 10), e.SHA256, e.SHA1, strconv.FormatInt(e.Packets, 10),
-			stamp(e.First), stamp(e.Last), e.SessionID, e.SessionURL, string(e.State), e.Why(), e.Case, id(e.DuplicateOf),
+			stamp(e.First), stamp(e.Last), e.each(func(p service.PartView) *string { return p.SessionID }),
+			e.each(func(p service.PartView) *string { return p.SessionURL }), string(e.State), e.Why(), e.Case, id(e.DuplicateOf),
 		})
 	}
 	out.Flush()
@@ -121,12 +122,28 @@ func writeSums(w io.Writer, entries []Entry) error {
 
 // View shows the entry as --json does, its failure included.
 func (e Entry) View() service.View {
-	v := service.NewView(e.Capture)
+	v := service.NewView(e.Capture).WithParts(e.Parts)
 	if e.Failure != nil {
 		text := e.Failure.Error()
 		v.Error = &text
 	}
 	return v
+}
+
+// each joins what get returns of all parts, by spaces; of a capture in one piece
+// it is that one's.
+func (e Entry) each(get func(service.PartView) *string) string {
+	parts := e.View().Parts
+	if len(parts) == 0 {
+		parts = []service.PartView{{SessionID: &e.SessionID, SessionURL: &e.SessionURL}}
+	}
+	var all []string
+	for _, p := range parts {
+		if text := get(p); text != nil && *text != "" {
+			all = append(all, *text)
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 // Why says why a file has no session, or not one of its own; "" when it has.

@@ -58,7 +58,7 @@ func (im *run) send(ctx context.Context) error {
 		switch {
 		case e.State != ledger.Queued:
 			im.settle(i)
-			im.ended(i)
+			im.ended(ctx, i)
 		case seen[e.SHA256]:
 			again = append(again, i)
 		default:
@@ -100,7 +100,7 @@ func (im *run) each(ctx context.Context, indices []int) error {
 			im.entries[i].Capture = c
 		}
 		im.entries[i].Failure = failure.As(err)
-		im.ended(i)
+		im.ended(ctx, i)
 	})
 }
 
@@ -118,7 +118,7 @@ func (im *run) compare(ctx context.Context) error {
 			}
 			seen[e.SHA256] = true
 		}
-		im.ended(i)
+		im.ended(ctx, i)
 	}
 	return nil
 }
