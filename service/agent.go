@@ -18,9 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"capagent/internal/failure"
-	"capagent/internal/inspect"
 	"capagent/internal/ledger"
-	"capagent/internal/pcapio"
 	"capagent/internal/safefile"
 	"capagent/upload"
 )
@@ -53,7 +51,7 @@ func Open(ctx context.Context, cfg Config, version string, retrying Retrying, lo
 		return nil, err
 	}
 	step := upload.NewStep(upload.StepOptions{
-		Config: cfg.CloudShark, Client: client, Ledger: a.Ledger, Host: cfg.Agent.Name, Log: log, OnBytes: a.sent,
+		Config: cfg.CloudShark, Client: client, Ledger: a.Ledger, Host: cfg.Agent.Name, Log: log, OnBytes: a.moved,
 	})
 	a.Pipeline = NewPipeline(a.Ledger, retrying, log, step)
 	return a, nil
@@ -83,10 +81,10 @@ func OpenToLook(ctx context.Context, cfg Config, log zerolog.Logger) (*Agent, er
 // Destination is the canonical base URL of the CloudShark instance.
 func (a *Agent) Destination() string { return a.Config.Destination() }
 
-// OnBytes has f told of body bytes as they go out.
+// OnBytes has f told of bytes as they are read by Add and as they go out.
 func (a *Agent) OnBytes(f func(n int64)) { a.onBytes.Store(&f) }
 
-func (a *Agent) sent(n int64) {
+func (a *Agent) moved(n int64) {
 	if f := a.onBytes.Load(); f != nil {
 		(*f)(n)
 	}
@@ -124,7 +122,7 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 		Owned: opts.Owned, Comment: opts.Comment, Keylog: opts.Keylog, SessionName: opts.Name,
 	}
 	found.Tags = a.Tags(opts.Tags, ledger.Capture{Source: found.Source, Path: path, Name: found.Name, Case: opts.Case, Owned: opts.Owned})
-	found.Inspection, err = look(ctx, path)
+	found.Inspection, err = a.look(ctx, path)
 	var reason error
 	switch {
 	case err != nil && Unfit(err):
@@ -160,13 +158,13 @@ func real(path string) (string, error) {
 	return resolved, nil
 }
 
-func look(ctx context.Context, path string) (ledger.Inspection, error) {
+func (a *Agent) look(ctx context.Context, path string) (ledger.Inspection, error) {
 	f, _, err := safefile.Open(path)
 	if err != nil {
 		return ledger.Inspection{}, err
 	}
 	defer func() { _ = f.Close() }()
-	return inspect.File(ctx, f, pcapio.DefaultBudget())
+	return Inspect(ctx, f, a.moved)
 }
 
 func permanent(class string, err error) error {

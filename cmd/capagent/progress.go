@@ -62,6 +62,7 @@ func (p *progress) restart(what string, total int64) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	_ = p.bar.Clear() // Reset forgets what is on the screen
 	p.bar.Reset()
 	p.bar.ChangeMax64(total)
 	p.bar.Describe(what)
@@ -84,5 +85,5 @@ func (p *progress) clear() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_ = p.bar.Clear() // as in add
+	_ = p.bar.Clear() // as in add: nothing depends on it
 }

@@ -111,11 +111,14 @@ func (a *app) upload(ctx context.Context, args []string, opts service.AddOptions
 }
 
 func (a *app) uploadOne(ctx context.Context, agent *service.Agent, path string, opts service.AddOptions, bar *progress) (service.View, error) {
+	if info, err := os.Stat(path); err == nil {
+		bar.restart("reading", info.Size())
+	}
 	c, err := agent.Add(ctx, path, opts)
 	if err != nil {
 		return service.NewView(c), err
 	}
-	bar.grow(c.Size)
+	bar.restart("uploading", c.Size)
 	c, err = agent.Send(ctx, c)
 	view, viewErr := service.FullView(context.WithoutCancel(ctx), agent.Ledger, c)
 	return view, errors.Join(err, viewErr)

@@ -10,9 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"capagent/internal/failure"
-	"capagent/internal/inspect"
 	"capagent/internal/ledger"
-	"capagent/internal/pcapio"
 	"capagent/internal/safefile"
 	"capagent/service"
 )
@@ -44,7 +42,7 @@ type Options struct {
 	Concurrency int
 
 	OnFound   func(size int64)             // a file will be read
-	OnRead    func(size int64)             // a file was read
+	OnRead    func(n int64)                // so many bytes were read
 	OnPlanned func(files int, bytes int64) // reading is over; so much is to be uploaded
 	OnEnd     func(e Entry)                // the last word about a file
 }
@@ -102,9 +100,6 @@ func (im *run) read(ctx context.Context) error {
 				}
 				im.locked(func() {
 					im.entries = append(im.entries, entry)
-					if im.opts.OnRead != nil {
-						im.opts.OnRead(f.size)
-					}
 				})
 			}
 			return nil
@@ -136,7 +131,11 @@ func (im *run) look(ctx context.Context, f found) (Entry, error) {
 		e.State, e.Reason = Skipped, "not a capture file"
 		return e, nil
 	}
-	e.Inspection, err = inspect.File(ctx, file, pcapio.DefaultBudget())
+	e.Inspection, err = service.Inspect(ctx, file, func(n int64) {
+		if im.opts.OnRead != nil {
+			im.locked(func() { im.opts.OnRead(n) })
+		}
+	})
 	switch {
 	case ctx.Err() != nil:
 		return e, ctx.Err()
