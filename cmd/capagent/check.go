@@ -44,10 +44,10 @@ func (a *app) check(ctx context.Context, online bool) error {
 	var all config.Errors
 	if errors.As(err, &all) {
 		for _, e := range all {
-			view.Errors = append(view.Errors, a.redactor.String(e.Error()))
+			view.Errors = append(view.Errors, e.Error())
 		}
 	} else if err != nil {
-		view.Errors = append(view.Errors, a.redactor.String(err.Error()))
+		view.Errors = append(view.Errors, err.Error())
 	}
 	if cfg.Loaded != nil {
 		view.Warnings = append(view.Warnings, cfg.Loaded.Warnings...)
@@ -60,7 +60,7 @@ func (a *app) check(ctx context.Context, online bool) error {
 	if err == nil && online {
 		text := "the server knows the token"
 		if unreachable = ping(ctx, cfg.CloudShark); unreachable != nil {
-			text = a.redactor.String(unreachable.Error())
+			text = unreachable.Error()
 			view.OK = false
 		}
 		view.Online = &text

@@ -138,7 +138,7 @@ func (a *app) importLine(e imports.Entry) {
 	}
 	line := what + "  " + quote.Path(e.Name)
 	if why := e.Why(); why != "" {
-		line += "  (" + quote.Text(a.redactor.String(why)) + ")"
+		line += "  (" + quote.Text(why) + ")"
 	}
 	fmt.Fprintln(a.stdout, line)
 }

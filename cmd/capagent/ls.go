@@ -76,7 +76,7 @@ func (a *app) ls(cmd *cobra.Command, filter ledger.Filter) (err error) {
 		}
 		link := c.SessionURL
 		if link == "" {
-			link = orDash(quote.Text(a.redactor.String(c.Reason)))
+			link = orDash(quote.Text(c.Reason))
 		}
 		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\t%s\n", c.ID, c.State, stamp(c.First), c.Packets, quote.Path(c.Name), link)
 	}

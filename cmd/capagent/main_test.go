@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"os"
 	"testing"
 
@@ -16,6 +19,21 @@ func TestMain(m *testing.M) {
 		os.Exit(mainCode())
 	}
 	testscript.Main(m, map[string]func(){
-		"capagent": func() { os.Exit(mainCode()) },
+		"capagent": func() { os.Exit(recorded()) },
 	})
+}
+
+// record names a file that the scripts' capagent writes everything into that it
+// says, and its arguments, where findCanary looks for the token.
+const record = "CAPAGENT_TEST_RECORD"
+
+// recorded is mainCode that leaves a record.
+func recorded() int {
+	f, err := os.OpenFile(os.Getenv(record), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	fmt.Fprintf(f, "%q\n", os.Args)
+	return run(context.Background(), os.Args[1:], os.Stdin, io.MultiWriter(os.Stdout, f), io.MultiWriter(os.Stderr, f))
 }

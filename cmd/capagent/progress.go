@@ -17,7 +17,7 @@ type progress struct {
 
 // newProgress returns nil where a bar would only be noise.
 func (a *app) newProgress(what string, total int64) *progress {
-	if a.quiet || a.json || a.noProgress || !isTerminal(a.stderr) {
+	if a.quiet || a.json || a.noProgress || !a.onTerminal {
 		return nil
 	}
 	return &progress{bar: progressbar.NewOptions64(total,

@@ -21,18 +21,21 @@ type app struct {
 
 	configPath, logLevel    string
 	json, quiet, noProgress bool
+	onTerminal              bool // stderr is a terminal
 	flags                   destinationFlags
 	hinted                  map[string]bool
 }
 
 // run executes one command line and returns the process's exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, redactor: secret.NewRedactor()}
+	// The second line of defence: whatever is said, here or by a log, is masked.
+	r := secret.NewRedactor()
+	a := &app{stdin: stdin, stdout: masked{stdout, r}, stderr: masked{stderr, r}, redactor: r, onTerminal: isTerminal(stderr)}
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, context.Canceled) {
 		err = exitWith(exitInterrupted, errors.New("interrupted; run the same command again to go on"))
@@ -76,8 +79,7 @@ evidence, each content once, with a link or a reason for every file.
 	return root
 }
 
-// logger writes JSON where a machine reads, lines where a person does; always
-// through the filter that knows the secrets.
+// logger writes JSON where a machine reads, lines where a person does.
 func (a *app) logger(level, format string) zerolog.Logger {
 	if a.logLevel != "" {
 		level = a.logLevel
@@ -86,21 +88,21 @@ func (a *app) logger(level, format string) zerolog.Logger {
 	if err != nil || level == "" {
 		l = zerolog.WarnLevel
 	}
-	var w io.Writer = lineWriter{a.stderr, a.redactor}
-	if format == "console" || format == "auto" && isTerminal(a.stderr) {
-		w = zerolog.ConsoleWriter{Out: w, NoColor: os.Getenv("NO_COLOR") != "" || !isTerminal(a.stderr), TimeFormat: "15:04:05"}
+	w := a.stderr
+	if format == "console" || format == "auto" && a.onTerminal {
+		w = zerolog.ConsoleWriter{Out: w, NoColor: os.Getenv("NO_COLOR") != "" || !a.onTerminal, TimeFormat: "15:04:05"}
 	}
 	return zerolog.New(w).Level(l).With().Timestamp().Logger()
 }
 
-// lineWriter masks each log line, which zerolog writes whole.
-type lineWriter struct {
+// masked masks each Write; messages, JSON objects and log lines are written whole.
+type masked struct {
 	w        io.Writer
 	redactor *secret.Redactor
 }
 
-func (l lineWriter) Write(p []byte) (int, error) {
-	if _, err := io.WriteString(l.w, l.redactor.String(string(p))); err != nil {
+func (m masked) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(m.w, m.redactor.String(string(p))); err != nil {
 		return 0, err
 	}
 	return len(p), nil

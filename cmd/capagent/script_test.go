@@ -30,6 +30,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("EXAMPLES", examples)
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("CAPAGENT_AGENT_STATE_DIR", filepath.Join(e.WorkDir, "state"))
+			e.Setenv(record, filepath.Join(e.WorkDir, "record"))
 			e.Defer(func() { findCanary(t, e.WorkDir) })
 			return nil
 		},
@@ -53,8 +54,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// findCanary looks for the token, in the forms that leaks have, in every file
-// that a script left behind: outputs, ledger with its log, sandbox, manifests.
+// findCanary looks for the token in every file that a script left behind: all
+// that was said, arguments, ledger with its log, sandbox, manifests.
 func findCanary(t *testing.T, dir string) {
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, "token") {

@@ -54,7 +54,7 @@ func (a *app) show(v service.View) error {
 	row("id", v.ID)
 	row("state", v.State)
 	row("link", deref(v.SessionURL))
-	row("error", quote.Text(a.redactor.String(deref(v.Error))))
+	row("error", quote.Text(deref(v.Error)))
 	row("file", quote.Path(v.Path))
 	row("name", quote.Path(v.Name))
 	row("source", v.Source)
@@ -83,7 +83,7 @@ func (a *app) show(v service.View) error {
 	for _, s := range v.Steps {
 		text := fmt.Sprintf("%s, %s", s.State, count(s.Attempts, "attempt"))
 		if s.Error != nil && s.State != ledger.StepDone {
-			text += ": " + quote.Text(a.redactor.String(*s.Error))
+			text += ": " + quote.Text(*s.Error)
 		} else if s.Note != nil {
 			text += ": " + quote.Text(*s.Note)
 		}

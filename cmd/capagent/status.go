@@ -92,7 +92,7 @@ func (a *app) showStatus(v statusView) error {
 		fmt.Fprintf(table, "possible duplicates\t%d\n", v.PossibleDuplicates)
 	}
 	for _, p := range v.Pauses {
-		fmt.Fprintf(table, "paused\t%s since %s: %s\n", p.Destination, stamp(p.Since), quote.Text(a.redactor.String(p.Reason)))
+		fmt.Fprintf(table, "paused\t%s since %s: %s\n", p.Destination, stamp(p.Since), quote.Text(p.Reason))
 	}
 	return table.Flush()
 }

@@ -25,7 +25,7 @@ func (a *app) complain(err error) {
 	if err == nil || err.Error() == "" {
 		return
 	}
-	for line := range strings.Lines(a.redactor.String(err.Error())) {
+	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(a.stderr, "capagent: %s\n", quote.Text(strings.TrimRight(line, "\n")))
 	}
 	var f *failure.Error

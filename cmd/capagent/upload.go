@@ -151,7 +151,7 @@ func (a *app) sayQueued(n int) {
 // why there is none.
 func (a *app) report(arg string, v service.View, failed error) error {
 	if failed != nil && v.Error == nil {
-		text := a.redactor.String(failed.Error())
+		text := failed.Error()
 		v.Error = &text
 	}
 	if failed != nil {
