@@ -114,21 +114,22 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 	if path, err = real(path); err == nil && opts.Keylog != "" {
 		opts.Keylog, err = real(opts.Keylog)
 	}
+	c := ledger.Capture{Source: opts.Source, Path: path, Name: name, Case: opts.Case, Destination: a.Destination(), Owned: opts.Owned, State: Unreadable}
 	if err != nil {
-		return ledger.Capture{Path: path}, permanent("unreadable", err)
+		return c, permanent("unreadable", safefile.Cause(err))
 	}
 	found := ledger.Found{
 		Source: opts.Source, Path: path, Name: name, Case: opts.Case, Destination: a.Destination(),
 		Owned: opts.Owned, Comment: opts.Comment, Keylog: opts.Keylog, SessionName: opts.Name,
 	}
-	found.Tags = a.Tags(opts.Tags, ledger.Capture{Source: found.Source, Path: path, Name: found.Name, Case: opts.Case, Owned: opts.Owned})
+	found.Tags = a.Tags(opts.Tags, c)
 	found.Inspection, err = a.look(ctx, path)
 	var reason error
 	switch {
 	case err != nil && Unfit(err):
 		found.State, reason = ledger.Quarantined, permanent("not_capture", err)
 	case err != nil:
-		return ledger.Capture{Path: path}, permanent("unreadable", err)
+		return c, permanent("unreadable", safefile.Cause(err))
 	default:
 		found.State, found.Reason = Sort(found.Inspection)
 		if found.State == ledger.Done {
@@ -140,7 +141,7 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 	}
 	known, err := a.Ledger.Register(ctx, []ledger.Found{found})
 	if err != nil {
-		return ledger.Capture{Path: path}, err
+		return c, err
 	}
 	return known[0].Capture, reason
 }

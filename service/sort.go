@@ -11,6 +11,10 @@ import (
 	"capagent/internal/pcapio"
 )
 
+// Unreadable is said of a file that the system refused to read. The ledger does
+// not hold it.
+const Unreadable ledger.State = "unreadable"
+
 // EmptyReason is what a capture file without a packet is recorded with.
 const EmptyReason = "no packets: nothing to upload"
 

@@ -11,7 +11,7 @@ import (
 // View is a capture as --json, the manifest and the control API show it: the
 // field names of design.md, null for what is not known.
 type View struct {
-	ID                int64        `json:"id"`
+	ID                *int64       `json:"id"` // null for a file that the ledger does not hold
 	Source            string       `json:"source"`
 	Path              string       `json:"path"`
 	PathBase64        string       `json:"path_base64,omitempty"` // the exact bytes of a path that is not UTF-8
@@ -74,7 +74,7 @@ type StepView struct {
 // NewView shows a capture without its parts and steps.
 func NewView(c ledger.Capture) View {
 	v := View{
-		ID: c.ID, Source: c.Source, Path: c.Path, Name: c.Name, Case: known(c.Case), State: c.State,
+		ID: known(c.ID), Source: c.Source, Path: c.Path, Name: c.Name, Case: known(c.Case), State: c.State,
 		Size: c.Size, Format: c.Format, Packets: c.Packets, PacketBytes: c.PacketBytes,
 		First: known(c.First), Last: known(c.Last), Disorder: c.Disorder, LinkTypes: list(c.LinkTypes),
 		Truncated: c.Truncated, Note: known(c.Note), SHA256: c.SHA256, SHA1: c.SHA1,

@@ -51,7 +51,7 @@ func (a *app) show(v service.View) error {
 			fmt.Fprintf(table, "%s\t%s\n", key, text)
 		}
 	}
-	row("id", v.ID)
+	row("id", *v.ID)
 	row("state", v.State)
 	row("link", deref(v.SessionURL))
 	row("error", quote.Text(deref(v.Error)))

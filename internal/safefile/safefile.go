@@ -32,6 +32,16 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
+// Cause leaves the cause of an error about a path alone, for those who say the
+// path themselves, quoted.
+func Cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
 // Describe names a file type in the words that a user would use.
 func Describe(mode fs.FileMode) string {
 	switch {

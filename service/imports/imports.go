@@ -17,9 +17,9 @@ import (
 
 // States of files that never become captures in the ledger.
 const (
-	Skipped    ledger.State = "skipped"    // not a capture by content nor by name, or not a regular file
-	Unreadable ledger.State = "unreadable" // the system refused to read it
-	New        ledger.State = "new"        // dry run: would be uploaded
+	Skipped    ledger.State = "skipped" // not a capture by content nor by name, or not a regular file
+	New        ledger.State = "new"     // dry run: would be uploaded
+	Unreadable              = service.Unreadable
 )
 
 // Entry accounts for one file. Failure says why it has no session, where it
@@ -124,7 +124,7 @@ func (im *run) look(ctx context.Context, f found) (Entry, error) {
 	}
 	file, _, err := safefile.Open(f.path)
 	if err != nil {
-		return e.failed(Unreadable, "unreadable", bare(err)), nil
+		return e.failed(Unreadable, "unreadable", safefile.Cause(err)), nil
 	}
 	defer func() { _ = file.Close() }()
 	if !looksLikeCapture(f.name) && !service.IsCapture(file) {
@@ -142,7 +142,7 @@ func (im *run) look(ctx context.Context, f found) (Entry, error) {
 	case err != nil && service.Unfit(err):
 		return e.failed(ledger.Quarantined, "not_capture", err), nil
 	case err != nil:
-		return e.failed(Unreadable, "unreadable", bare(err)), nil
+		return e.failed(Unreadable, "unreadable", safefile.Cause(err)), nil
 	default:
 		e.State, e.Reason = service.Sort(e.Inspection)
 	}

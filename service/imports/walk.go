@@ -7,7 +7,6 @@ package imports
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -63,7 +62,7 @@ func resolve(roots []string) ([]string, error) {
 			top, err = filepath.EvalSymlinks(top)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("import %q: %w", root, bare(err))
+			return nil, fmt.Errorf("import %q: %w", root, safefile.Cause(err))
 		}
 		if !slices.Contains(tops, top) {
 			tops = append(tops, top)
@@ -75,7 +74,7 @@ func resolve(roots []string) ([]string, error) {
 func visitEntry(top, path string, entry fs.DirEntry, err error, visit func(found)) {
 	f := found{path: path, name: below(top, path)}
 	if err != nil {
-		f.err = bare(err)
+		f.err = safefile.Cause(err)
 		visit(f)
 		return
 	}
@@ -88,7 +87,7 @@ func visitEntry(top, path string, entry fs.DirEntry, err error, visit func(found
 		return
 	}
 	if info, err := entry.Info(); err != nil {
-		f.err = bare(err)
+		f.err = safefile.Cause(err)
 	} else {
 		f.size = info.Size()
 	}
@@ -100,15 +99,6 @@ func below(top, path string) string {
 		return rel
 	}
 	return filepath.Base(path)
-}
-
-// bare leaves the cause alone: the path is said elsewhere, and quoted.
-func bare(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }
 
 // looksLikeCapture says that a name promises a capture, so that content which
