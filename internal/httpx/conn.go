@@ -85,6 +85,7 @@ func dialer(timeout time.Duration, local bool) func(context.Context, string, str
 // a free one is not silence.
 type watch struct {
 	idle   time.Duration
+	think  time.Duration // on top of idle, once the whole request is sent
 	cancel context.CancelCauseFunc
 
 	mu      sync.Mutex
@@ -157,7 +158,11 @@ func (w *watch) check() {
 		w.timer.Reset(w.idle)
 		return
 	}
-	left := w.idle - time.Duration(now()-w.conn.moved.Load())
+	idle := w.idle
+	if w.conn.asked.Load() && w.conn.answered.Load() == 0 {
+		idle += w.think
+	}
+	left := idle - time.Duration(now()-w.conn.moved.Load())
 	if left <= 0 {
 		w.cancel(errIdle)
 		return

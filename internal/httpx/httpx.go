@@ -44,10 +44,14 @@ const (
 	keepIdle       = 90 * time.Second
 )
 
+// thinkRate is how many bytes a second a server is granted to take in what it was
+// sent: CloudShark says nothing while it indexes a capture.
+const thinkRate = 10 << 20
+
 // Defaults of Options.
 const (
 	DefaultConnectTimeout = 30 * time.Second
-	DefaultIdleTimeout    = 5 * time.Minute
+	DefaultIdleTimeout    = time.Minute
 )
 
 // Options configure a Client. Zero values mean the defaults.
@@ -60,9 +64,12 @@ type Options struct {
 	Pins      []string // "sha256/BASE64" of a public key (RFC 7469 2.4); one must be in the verified chain
 
 	ConnectTimeout time.Duration // for each of connecting and the TLS handshake
-	IdleTimeout    time.Duration // without a byte in either direction; also the longest time that one reply may trickle in
-	Bandwidth      int64         // bytes/s of all request bodies together, 0 for no limit
-	MaxConns       int           // connections to one host at a time, 0 for no limit
+	// IdleTimeout is how long no byte may move in either direction, and the
+	// longest time that one reply may trickle in. Before it answers, a server has
+	// a second more for each thinkRate bytes of the request.
+	IdleTimeout time.Duration
+	Bandwidth   int64 // bytes/s of all request bodies together, 0 for no limit
+	MaxConns    int   // connections to one host at a time, 0 for no limit
 
 	// PathSecret replaces the first Placeholder segment of every request's path;
 	// unset, paths are sent as they are.
@@ -144,7 +151,7 @@ func (c *Client) Scrub(s string) string { return c.scrub.String(s) }
 func (c *Client) Do(req *http.Request) (*Reply, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
-	w := &watch{idle: c.opts.IdleTimeout, cancel: cancel}
+	w := &watch{idle: c.opts.IdleTimeout, think: time.Duration(max(req.ContentLength, 0)/thinkRate) * time.Second, cancel: cancel}
 	defer w.stop()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn:      func(info httptrace.GotConnInfo) { w.start(info.Conn) },

@@ -284,6 +284,22 @@ func TestSilenceEndsARequestAndMovementDoesNot(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a server that was sent much has longer to think", func(t *testing.T) {
+		s := server(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			select {
+			case <-r.Context().Done():
+			case <-time.After(3 * idle):
+			}
+		})
+		for size, enough := range map[int64]bool{thinkRate: true, thinkRate - 1: false} {
+			body := strings.NewReader(strings.Repeat("x", int(size)))
+			_, err := client(t, Options{IdleTimeout: idle}).Do(request(t, "PUT", s.URL, body))
+			if (err == nil) != enough {
+				t.Errorf("%d bytes: %v", size, err)
+			}
+		}
+	})
 	t.Run("nor after the server asked for it", func(t *testing.T) {
 		s := server(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 		req := request(t, "PUT", s.URL, &trickle{every: idle / 3, left: 9})
