@@ -141,10 +141,13 @@ func (p *planner) before(rec record) error {
 	return nil
 }
 
+// errGuessed: a reader of less than the whole file might guess otherwise.
+var errGuessed = &SplitError{Reason: "the layout of its records (a modified pcap) is told by the whole file only"}
+
 // cutAt ends the current piece before rec and begins the next one with it.
 func (p *planner) cutAt(rec record) error {
 	if p.r.guessed {
-		return &SplitError{Reason: "the layout of its records (a modified pcap) is told by the whole file only"}
+		return errGuessed
 	}
 	p.cut = true
 	p.r.flushTo(rec.off)
@@ -237,10 +240,13 @@ func (p *planner) finish(why error) ([]Piece, error) {
 		return nil, err
 	}
 	size := p.r.base + int64(p.r.end)
-	if p.limits.Bytes > 0 && size > p.limits.Bytes {
-		p.close(p.whole, before)
-	} else {
+	switch {
+	case p.limits.Bytes == 0 || size <= p.limits.Bytes:
 		p.close(size, p.sums)
+	case p.r.guessed:
+		return nil, errGuessed
+	default:
+		p.close(p.whole, before)
 	}
 	return p.result()
 }
