@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
@@ -172,17 +173,34 @@ func permanent(class string, err error) error {
 	return &failure.Error{Kind: failure.Permanent, Class: class, Err: err}
 }
 
-// Send takes a capture through the pipeline. The agent's own copy of a stream
-// is deleted once its session is confirmed.
-func (a *Agent) Send(ctx context.Context, c ledger.Capture) (ledger.Capture, error) {
-	sent, err := a.Pipeline.Process(ctx, c.ID)
-	if err != nil || !sent.Owned || sent.State != ledger.Done {
-		return sent, err
+// Send takes captures through the pipeline, several at a time, and tells ended of
+// each by its index, one at a time. The agent's own copy of a stream is deleted
+// once its session is confirmed.
+func (a *Agent) Send(ctx context.Context, captures []ledger.Capture, ended func(i int, c ledger.Capture, err error)) error {
+	ids := make([]int64, len(captures))
+	for i, c := range captures {
+		ids[i] = c.ID
 	}
-	if err := a.Ledger.SetState(ctx, sent.ID, ledger.Purged, ""); err != nil {
-		return sent, err
+	var mu sync.Mutex
+	return a.Pipeline.Each(ctx, ids, a.Config.CloudShark.Concurrency, func(i int, c ledger.Capture, err error) {
+		if err == nil {
+			err = a.purge(context.WithoutCancel(ctx), c)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ended(i, c, err)
+	})
+}
+
+// purge deletes a file of the agent's own; the ledger knows it before.
+func (a *Agent) purge(ctx context.Context, c ledger.Capture) error {
+	if !c.Owned || c.State != ledger.Done {
+		return nil
 	}
-	return sent, os.Remove(sent.Path)
+	if err := a.Ledger.SetState(ctx, c.ID, ledger.Purged, ""); err != nil {
+		return err
+	}
+	return os.Remove(c.Path)
 }
 
 // Release lets captures that wait or have failed be tried at once.

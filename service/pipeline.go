@@ -59,7 +59,9 @@ func (p *Pipeline) Closed() error {
 
 // Process takes capture id through every step that it has not been through and
 // returns its record as it then is. The error is the failure that stopped it,
-// as recorded: the capture is then failed (failure.Permanent) or still queued.
+// as recorded: the capture is then failed (failure.Permanent) or still queued. A
+// capture that was parked before, or by another process, is an error too: no
+// error means a session.
 func (p *Pipeline) Process(ctx context.Context, id int64) (ledger.Capture, error) {
 	var stopped error
 	for i, step := range p.Steps {
@@ -72,7 +74,24 @@ func (p *Pipeline) Process(ctx context.Context, id int64) (ledger.Capture, error
 		}
 	}
 	c, err := p.Ledger.Get(context.WithoutCancel(ctx), id)
+	if stopped == nil && err == nil && c.SessionID == "" {
+		stopped = Parked(c)
+	}
 	return c, errors.Join(stopped, err)
+}
+
+// Parked is the failure of a capture that has no session and that nothing is
+// going to send.
+func Parked(c ledger.Capture) *failure.Error {
+	reason := c.Reason
+	if reason == "" {
+		reason = "the capture is " + string(c.State)
+	}
+	f := &failure.Error{Kind: failure.Permanent, Class: "parked", Err: errors.New(reason)}
+	if c.State == ledger.Failed {
+		f.Hint = "`capagent retry` with its ID tries it again"
+	}
+	return f
 }
 
 // Each processes the captures ids with so many workers, in order. ended is told
@@ -154,8 +173,7 @@ func (p *Pipeline) attempt(ctx context.Context, id int64, step Step, begun ledge
 	}
 	f := failure.As(err)
 	if ctx.Err() != nil {
-		f = &failure.Error{Class: "interrupted", Err: ctx.Err()}
-		return false, errors.Join(ctx.Err(), p.Ledger.Fail(record, id, step.Name(), ledger.StepFailure{Class: f.Class, Text: "interrupted", Release: true}))
+		return false, errors.Join(ctx.Err(), p.Ledger.Fail(record, id, step.Name(), ledger.StepFailure{Release: true}))
 	}
 	delay = max(delay, f.RetryAfter)
 	next := time.Now().Add(delay)

@@ -97,6 +97,9 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 	}
 	entries, err := imports.Run(ctx, agent.Ledger, agent.Pipeline, opts)
 	bar.clear()
+	if entries == nil && err != nil {
+		return err
+	}
 	for _, file := range manifests {
 		if werr := imports.WriteManifest(file, entries); werr != nil {
 			err = errors.Join(err, werr)

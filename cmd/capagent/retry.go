@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -69,21 +68,16 @@ func (a *app) retry(ctx context.Context, args []string, all bool) error {
 }
 
 func (a *app) resend(ctx context.Context, agent *service.Agent, captures []ledger.Capture) error {
-	ids := make([]int64, len(captures))
 	var bytes int64
-	for i, c := range captures {
-		ids[i] = c.ID
+	for _, c := range captures {
 		bytes += c.Size
 	}
 	bar := a.newProgress("uploading", bytes)
 	agent.OnBytes(bar.add)
-	var mu sync.Mutex
 	var outcome tally
 	var broken error
-	err := agent.Pipeline.Each(ctx, ids, agent.Config.CloudShark.Concurrency, func(i int, c ledger.Capture, err error) {
+	err := agent.Send(ctx, captures, func(i int, c ledger.Capture, err error) {
 		view, viewErr := service.FullView(context.WithoutCancel(ctx), agent.Ledger, c)
-		mu.Lock()
-		defer mu.Unlock()
 		bar.clear()
 		outcome.add(err)
 		broken = errors.Join(broken, viewErr, a.report(captures[i].Path, view, err))

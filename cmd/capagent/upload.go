@@ -118,10 +118,21 @@ func (a *app) uploadOne(ctx context.Context, agent *service.Agent, path string, 
 	if err != nil {
 		return service.NewView(c), err
 	}
+	// Who uploads a file by name wants it tried, whatever became of it before.
+	one := []ledger.Capture{c}
+	if err := agent.Release(ctx, one); err != nil {
+		return service.NewView(c), err
+	}
 	bar.restart("uploading", c.Size)
-	c, err = agent.Send(ctx, c)
-	view, viewErr := service.FullView(context.WithoutCancel(ctx), agent.Ledger, c)
-	return view, errors.Join(err, viewErr)
+	var view service.View
+	stopped := agent.Send(ctx, one, func(_ int, c ledger.Capture, sent error) {
+		view, err = service.FullView(context.WithoutCancel(ctx), agent.Ledger, c)
+		err = errors.Join(sent, err)
+	})
+	if err == nil {
+		err = stopped
+	}
+	return view, err
 }
 
 // spoolStdin keeps standard input in the spool. Ctrl-C reaches the whole

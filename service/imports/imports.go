@@ -50,11 +50,12 @@ type Options struct {
 // Run imports everything below opts.Roots and returns an entry for every file,
 // in the order of first packet times; files without packets come last. The
 // error is what ended the import as a whole: a root that can't be read, the
-// ledger, a cancelled ctx. The entries are complete in every case.
+// ledger, a cancelled ctx. Entries are returned only when all files were read: an
+// account with gaps would be none.
 func Run(ctx context.Context, l *ledger.Ledger, p *service.Pipeline, opts Options) ([]Entry, error) {
 	im := &run{ledger: l, pipeline: p, opts: opts}
 	if err := im.read(ctx); err != nil {
-		return im.entries, err
+		return nil, err
 	}
 	slices.SortStableFunc(im.entries, byFirstPacket)
 	if opts.DryRun {

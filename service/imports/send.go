@@ -5,6 +5,7 @@ import (
 
 	"capagent/internal/failure"
 	"capagent/internal/ledger"
+	"capagent/service"
 )
 
 // batch is how many rows one transaction registers: few enough that a reader
@@ -80,13 +81,9 @@ func (im *run) send(ctx context.Context) error {
 func (im *run) settle(i int) {
 	e := &im.entries[i]
 	if e.State == ledger.Failed && e.Failure == nil {
-		e.Failure = &failure.Error{Kind: failure.Permanent, Class: "parked", Hint: "`capagent retry` tries it again", Err: errorText(e.Reason)}
+		e.Failure = service.Parked(e.Capture)
 	}
 }
-
-type errorText string
-
-func (t errorText) Error() string { return string(t) }
 
 // each takes the entries at indices through the pipeline.
 func (im *run) each(ctx context.Context, indices []int) error {
