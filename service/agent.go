@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"capagent/internal/failure"
+	"capagent/internal/inspect"
 	"capagent/internal/ledger"
 	"capagent/internal/safefile"
 	"capagent/upload"
@@ -166,7 +167,7 @@ func (a *Agent) look(ctx context.Context, path string) (ledger.Inspection, error
 		return ledger.Inspection{}, err
 	}
 	defer func() { _ = f.Close() }()
-	return Inspect(ctx, f, a.moved)
+	return inspect.File(ctx, f, a.moved)
 }
 
 func permanent(class string, err error) error {

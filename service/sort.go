@@ -1,12 +1,9 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"io"
-	"os"
 
-	"capagent/internal/inspect"
 	"capagent/internal/ledger"
 	"capagent/internal/pcapio"
 )
@@ -30,27 +27,6 @@ func Sort(i ledger.Inspection) (state ledger.State, reason string) {
 // there: it is to be quarantined.
 func Unfit(err error) bool {
 	return errors.Is(err, pcapio.ErrNotCapture) || errors.Is(err, pcapio.ErrOverBudget)
-}
-
-// Inspect inspects f from its beginning and tells onRead of the bytes as it reads
-// them.
-func Inspect(ctx context.Context, f *os.File, onRead func(n int64)) (ledger.Inspection, error) {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return ledger.Inspection{}, err
-	}
-	return inspect.Reader(ctx, telling{f, onRead}, pcapio.DefaultBudget())
-}
-
-// telling tells how much was read through it.
-type telling struct {
-	r    io.Reader
-	tell func(n int64)
-}
-
-func (t telling) Read(p []byte) (int, error) {
-	n, err := t.r.Read(p)
-	t.tell(int64(n))
-	return n, err
 }
 
 // IsCapture says by the first bytes whether r holds a capture, wrapped or not.

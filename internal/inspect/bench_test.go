@@ -112,7 +112,7 @@ func BenchmarkInspect(b *testing.B) {
 				return err
 			})
 			measure("all", func() error {
-				_, err := File(context.Background(), f, pcapio.Budget{})
+				_, err := File(context.Background(), f, nil)
 				return err
 			})
 		})

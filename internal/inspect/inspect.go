@@ -33,13 +33,29 @@ func Reader(ctx context.Context, r io.Reader, budget pcapio.Budget) (ledger.Insp
 	return in, err
 }
 
-// File inspects an open file from its beginning. Afterwards the file's offset is
-// at its end.
-func File(ctx context.Context, f *os.File, budget pcapio.Budget) (ledger.Inspection, error) {
+// File inspects an open file from its beginning, under the default budget, and
+// tells onRead, unless it is nil, of the bytes as they are read. Afterwards the
+// file's offset is at its end.
+func File(ctx context.Context, f *os.File, onRead func(n int64)) (ledger.Inspection, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return ledger.Inspection{}, fmt.Errorf("inspect: %w", err)
 	}
-	return Reader(ctx, f, budget)
+	if onRead == nil {
+		return Reader(ctx, f, pcapio.DefaultBudget())
+	}
+	return Reader(ctx, telling{f, onRead}, pcapio.DefaultBudget())
+}
+
+// telling tells how much was read through it.
+type telling struct {
+	r    io.Reader
+	tell func(n int64)
+}
+
+func (t telling) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	t.tell(int64(n))
+	return n, err
 }
 
 // tap hands on what it reads, shows it to hash, and stops when ctx ends.

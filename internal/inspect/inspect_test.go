@@ -97,7 +97,7 @@ func TestWhatIsRecordedOfAFile(t *testing.T) {
 			}
 			defer f.Close()
 			_, _ = f.Seek(7, 0) // File starts at the beginning all the same
-			got, err := File(t.Context(), f, pcapio.Budget{})
+			got, err := File(t.Context(), f, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"capagent/internal/failure"
+	"capagent/internal/inspect"
 	"capagent/internal/ledger"
 	"capagent/internal/safefile"
 	"capagent/service"
@@ -132,7 +133,7 @@ func (im *run) look(ctx context.Context, f found) (Entry, error) {
 		e.State, e.Reason = Skipped, "not a capture file"
 		return e, nil
 	}
-	e.Inspection, err = service.Inspect(ctx, file, func(n int64) {
+	e.Inspection, err = inspect.File(ctx, file, func(n int64) {
 		if im.opts.OnRead != nil {
 			im.locked(func() { im.opts.OnRead(n) })
 		}
