@@ -37,9 +37,10 @@ type Begun struct {
 	// end over there), when that is so for another capture of the same content
 	// (Other), and always in a rebuilt ledger.
 	Restarted bool
-	Attempt   int   // with Claimed: 1 for the first
-	Other     int64 // the capture of equal content and destination that is done, being sent, or was begun before; 0: none
-	PID       int   // with Busy: the process, 0 when not known
+	Attempt   int       // with Claimed: 1 for the first
+	Other     int64     // the capture of equal content and destination that is done, being sent, or was begun before; 0: none
+	PID       int       // with Busy: the process, 0 when not known
+	Failed    time.Time // with Claimed: when the attempt before this one failed; zero when none did
 	NotBefore time.Time
 }
 
@@ -76,6 +77,9 @@ func (l *Ledger) begin(ctx context.Context, id int64, step string, ignoreWait bo
 			}
 			switch {
 			case b.Outcome == Claimed:
+				if s.Class != "" {
+					b.Failed = s.Updated
+				}
 				s.State, s.owner, s.begun, s.NotBefore = StepStarted, own, true, time.Time{}
 				s.Attempts++
 				b.Attempt = s.Attempts
@@ -270,6 +274,7 @@ func or[T comparable](v, old T) T {
 type StepFailure struct {
 	Class, Text string
 	Permanent   bool      // the step and its capture are failed until Retry
+	Uncounted   bool      // the attempt failed for no fault of the capture and does not count
 	NotBefore   time.Time // zero: at once; at most MaxWait from now
 	// Release: the attempt was interrupted by us and does not count, so that
 	// somebody's Ctrl-C never uses up a capture's attempts. Class, Text and
@@ -290,6 +295,9 @@ func (l *Ledger) Fail(ctx context.Context, id int64, step string, f StepFailure)
 		if f.Release {
 			s.Attempts--
 			return nil
+		}
+		if f.Uncounted {
+			s.Attempts--
 		}
 		s.Class, s.Error = f.Class, f.Text
 		c.reason = f.Text

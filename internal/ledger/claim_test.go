@@ -180,14 +180,19 @@ func TestAFailedAttemptWaits(t *testing.T) {
 		t.Fatalf("%+v", c)
 	}
 	same(t, begin(t, l, id, "cloudshark"), Begun{Outcome: Waiting, NotBefore: later})
+	failed := clk.now
 	clk.now = later
-	same(t, mustClaim(t, l, id, "cloudshark"), Begun{Outcome: Claimed, Restarted: true, Attempt: 2})
+	same(t, mustClaim(t, l, id, "cloudshark"), Begun{Outcome: Claimed, Restarted: true, Attempt: 2, Failed: failed})
 
 	t.Run("but not when a person asks", func(t *testing.T) {
 		ok(t, l.Fail(t.Context(), id, "cloudshark", StepFailure{Class: "busy", Text: "again", NotBefore: clk.now.Add(time.Hour)}))
 		b, err := l.BeginNow(t.Context(), id, "cloudshark")
 		ok(t, err)
-		same(t, b, Begun{Outcome: Claimed, Restarted: true, Attempt: 3})
+		same(t, b, Begun{Outcome: Claimed, Restarted: true, Attempt: 3, Failed: clk.now})
+	})
+	t.Run("and does not count when the capture is not to blame", func(t *testing.T) {
+		ok(t, l.Fail(t.Context(), id, "cloudshark", StepFailure{Class: "network", Text: "refused", Uncounted: true}))
+		same(t, mustClaim(t, l, id, "cloudshark"), Begun{Outcome: Claimed, Restarted: true, Attempt: 3, Failed: clk.now})
 	})
 	t.Run("at most a day", func(t *testing.T) {
 		ok(t, l.Fail(t.Context(), id, "cloudshark", StepFailure{Class: "busy", NotBefore: clk.now.Add(1e9 * time.Second)}))
@@ -239,8 +244,11 @@ func TestAPermanentFailureIsParkedUntilRetry(t *testing.T) {
 	if s := steps[1]; s.State != StepPending || s.Attempts != 1 || s.Error != "over the limit" || s.Class != "too_large" {
 		t.Errorf("%+v", s)
 	}
-	same(t, mustClaim(t, l, a, "cloudshark"), Begun{Outcome: Claimed, Restarted: true, Attempt: 2})
-	same(t, mustClaim(t, l, b, "cloudshark"), Begun{Outcome: Claimed, Restarted: true, Attempt: 2})
+	for _, id := range []int64{a, b} {
+		again := mustClaim(t, l, id, "cloudshark")
+		again.Failed = time.Time{}
+		same(t, again, Begun{Outcome: Claimed, Restarted: true, Attempt: 2})
+	}
 
 	ok(t, l.Fail(t.Context(), a, "cloudshark", StepFailure{Text: "x", Permanent: true}))
 	ok(t, l.Fail(t.Context(), b, "cloudshark", StepFailure{Text: "x", Permanent: true}))
@@ -289,7 +297,9 @@ func TestAnInterruptedAttemptDoesNotCount(t *testing.T) {
 	if c := get(t, l, id); c.Reason != "reset" || c.State != Queued {
 		t.Errorf("%+v", c)
 	}
-	same(t, mustClaim(t, l, id, "cloudshark"), Begun{Outcome: Claimed, Restarted: true, Attempt: 2})
+	again := mustClaim(t, l, id, "cloudshark")
+	again.Failed = time.Time{}
+	same(t, again, Begun{Outcome: Claimed, Restarted: true, Attempt: 2})
 }
 
 func TestWhatHappenedIsRecordedAfterTheContextEnded(t *testing.T) {

@@ -20,6 +20,7 @@ type guard struct{ file *os.File }
 // finished.
 const (
 	markReady   = "ready"
+	markSuspect = "suspect"  // damage was met; the next one to have the ledger alone reads all of it
 	markDamaged = "damaged " // and the stamp of the files set aside
 )
 
@@ -45,9 +46,13 @@ func enter(ctx context.Context, ledger string) (g *guard, alone bool, err error)
 			}
 		}
 		if err := pause(ctx, guardPoll); err != nil {
-			return nil, false, errors.Join(err, f.Close())
+			return nil, false, errors.Join(preparing(err), f.Close())
 		}
 	}
+}
+
+func preparing(err error) error {
+	return fmt.Errorf("another process is preparing the ledger: %w", err)
 }
 
 // share turns a guard that is held alone into a shared one. Another process may
@@ -59,7 +64,7 @@ func (g *guard) share(ctx context.Context) error {
 			return err
 		}
 		if err := pause(ctx, guardPoll); err != nil {
-			return err
+			return preparing(err)
 		}
 	}
 }
@@ -76,7 +81,7 @@ func (g *guard) mark() (string, error) {
 	}
 	mark := strings.TrimSpace(string(b[:n]))
 	rest, ok := strings.CutPrefix(mark, markDamaged)
-	if ok && rest != "" && strings.Trim(rest, "0123456789TZ.") == "" || mark == markReady {
+	if ok && rest != "" && strings.Trim(rest, "0123456789TZ.") == "" || mark == markReady || mark == markSuspect {
 		return mark, nil
 	}
 	return "", nil // never set, or destroyed: it says nothing
@@ -101,6 +106,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("another process is preparing the ledger: %w", context.Cause(ctx))
+		return context.Cause(ctx)
 	}
 }

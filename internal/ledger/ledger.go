@@ -9,7 +9,8 @@
 //
 // Limits: the ledger must lie on a local file system (WAL needs shared memory
 // and file locks). Several processes may use one ledger. Damage to the
-// structure of the file is found at Open and the file is set aside; SQLite
+// structure of the file is found at Open (of a large one by Check) and the file
+// is set aside; SQLite
 // keeps no checksum of values, so a bit that flips inside a text or a number is
 // not noticed here (the content hash is checked again when a capture is sent).
 //
@@ -19,12 +20,14 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // MaxWait bounds every NotBefore. A longer wait is shortened to it, and a
@@ -124,7 +127,7 @@ func (l *Ledger) write(ctx context.Context, f func(ctx context.Context, tx *txn)
 	}
 	conn, err := l.w.Conn(ctx)
 	if err != nil {
-		return err
+		return l.noted(err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	tx := &txn{statements: l.compiled}
@@ -135,16 +138,46 @@ func (l *Ledger) write(ctx context.Context, f func(ctx context.Context, tx *txn)
 		}
 	}()
 	if tx.Tx, err = conn.BeginTx(ctx, nil); err != nil {
-		return err
+		settle(ctx, conn)
+		return l.noted(err)
 	}
 	if err := f(ctx, tx); err != nil {
-		return errors.Join(err, tx.Rollback())
+		if rollback := tx.Rollback(); rollback != nil {
+			settle(ctx, conn) // SQLite rolled back by itself, or could not
+		}
+		return l.noted(err)
 	}
 	if err := tx.Commit(); err != nil {
-		// SQLite may leave the transaction open, and this is the only writing
-		// connection. Where it rolled back by itself this fails, harmlessly.
-		_, _ = conn.ExecContext(ctx, "ROLLBACK")
-		return err
+		settle(ctx, conn)
+		return l.noted(err)
 	}
 	return nil
+}
+
+// settle makes sure that a connection whose transaction failed is in none: it is
+// the only one that writes. One that can't be brought out of its transaction is
+// dropped, and the next write opens another.
+func settle(ctx context.Context, conn *sql.Conn) {
+	_, err := conn.ExecContext(ctx, "ROLLBACK")
+	if err != nil && code(err) != sqlite3.SQLITE_ERROR { // which says that there is no transaction
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+}
+
+// noted returns err, with the system's reason where SQLite doesn't say it. Where it speaks of damage it is ErrDamaged, and the guard is
+// marked: the next one who has the ledger alone reads all of it, and sets it
+// aside when that finds damage too.
+func (l *Ledger) noted(err error) error {
+	if !isDamage(err) {
+		return l.explained(err)
+	}
+	if l.guard != nil {
+		if mark := l.guard.setMark(markSuspect); mark != nil {
+			l.log.Error().Err(mark).Str("ledger", l.path).Msg("the ledger's damage can't be marked")
+		}
+	}
+	if errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }

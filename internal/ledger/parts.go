@@ -19,7 +19,7 @@ func partFields(p *Part) []any {
 func (l *Ledger) Parts(ctx context.Context, id int64) ([]Part, error) {
 	parts, err := collect(ctx, l.r, partFields, `SELECT `+partColumns+` FROM parts WHERE capture = ? ORDER BY number`, id)
 	if err != nil {
-		return nil, fmt.Errorf("parts of capture %d: %w", id, err)
+		return nil, fmt.Errorf("parts of capture %d: %w", id, l.noted(err))
 	}
 	return parts, nil
 }
@@ -96,8 +96,17 @@ func (l *Ledger) FinishPart(ctx context.Context, id int64, number int, sessionID
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE parts SET session_id = ?, possible_duplicate = possible_duplicate OR ?
 			WHERE capture = ? AND number = ?`, sessionID, possibleDuplicate, id, number)
-		if err != nil || !possibleDuplicate {
+		if err != nil {
 			return err
+		}
+		if old == "" {
+			data := partData{Number: number, Session: text(sessionID), PossibleDuplicate: possibleDuplicate}
+			if err := emit(ctx, tx, l.now(), EventPart, id, data); err != nil {
+				return err
+			}
+		}
+		if !possibleDuplicate {
+			return nil
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE captures SET possible_duplicate = 1, updated = ? WHERE id = ?`, stamp(l.now()), id)
 		return err

@@ -49,7 +49,7 @@ func scanCapture(row interface{ Scan(...any) error }) (Capture, error) {
 func (l *Ledger) Get(ctx context.Context, id int64) (Capture, error) {
 	c, err := scanCapture(l.r.QueryRowContext(ctx, `SELECT `+captureColumns+` FROM captures WHERE id = ?`, id))
 	if err != nil {
-		return Capture{}, fmt.Errorf("capture %d: %w", id, err)
+		return Capture{}, fmt.Errorf("capture %d: %w", id, l.noted(err))
 	}
 	return c, nil
 }
@@ -77,7 +77,7 @@ func (l *Ledger) Lookup(ctx context.Context, text string) (Capture, error) {
 		ids, err := l.ids(ctx, q.query, q.arg1, q.arg2)
 		switch {
 		case err != nil:
-			return Capture{}, fmt.Errorf("look up %q: %w", text, err)
+			return Capture{}, fmt.Errorf("look up %q: %w", text, l.noted(err))
 		case len(ids) == 1:
 			return l.Get(ctx, ids[0])
 		case len(ids) > 1:
@@ -136,8 +136,9 @@ type Filter struct {
 	Destination string
 	SHA256      string
 	IDs         []int64
-	Limit       int  // 0: no limit
-	Newest      bool // newest row first; otherwise oldest first
+	After       int64 // the last number of the page before, 0 for the first page; with Newest the next numbers are lower
+	Limit       int   // 0: no limit
+	Newest      bool  // newest row first; otherwise oldest first
 }
 
 const pageSize = 500
@@ -148,20 +149,19 @@ const pageSize = 500
 // is read. After an error it ends.
 func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[Capture, error] {
 	return func(yield func(Capture, error) bool) {
-		var after int64
 		left := f.Limit
-		for first := true; ; first = false {
+		for {
 			size := pageSize
 			if f.Limit > 0 {
 				size = min(size, left)
 			}
-			query, args, err := f.page(first, after, size)
+			query, args, err := f.page(size)
 			var page []Capture
 			if err == nil {
 				page, err = collect(ctx, l.r, captureFields, query, args...)
 			}
 			if err != nil {
-				yield(Capture{}, fmt.Errorf("list captures: %w", err))
+				yield(Capture{}, fmt.Errorf("list captures: %w", l.noted(err)))
 				return
 			}
 			for _, c := range page {
@@ -173,52 +173,71 @@ func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[Capture, error] {
 			if len(page) < size || f.Limit > 0 && left == 0 {
 				return
 			}
-			after = page[len(page)-1].ID
+			f.After = page[len(page)-1].ID
 		}
 	}
 }
 
 // page returns the query for the next rows.
-func (f Filter) page(first bool, after int64, size int) (string, []any, error) {
-	var where []string
-	var args []any
-	add := func(cond string, arg any) {
-		where, args = append(where, cond), append(args, arg)
-	}
-	states, err1 := json.Marshal(f.States)
-	ids, err2 := json.Marshal(f.IDs)
-	if err := errors.Join(err1, err2); err != nil {
+func (f Filter) page(size int) (string, []any, error) {
+	ids, err := json.Marshal(f.IDs)
+	if err != nil {
 		return "", nil, err
 	}
-	switch {
-	case len(f.States) == 1:
-		add("state = ?", f.States[0])
-	case len(f.States) > 1:
-		// The + keeps the index out: it would sort all rows again for each page.
-		add("+state IN (SELECT value FROM json_each(?))", string(states))
-	}
-	if f.IDs != nil {
-		add("id IN (SELECT value FROM json_each(?))", string(ids))
+	var where []string
+	var args []any
+	add := func(cond string, arg any) { // cond without its parameter
+		args = append(args, arg)
+		where = append(where, cond+"?"+strconv.Itoa(len(args)))
 	}
 	for _, c := range []struct{ column, value string }{
 		{"case_name", f.Case}, {"source", f.Source}, {"destination", f.Destination}, {"sha256", f.SHA256},
 	} {
 		if c.value != "" {
-			add(c.column+" = ?", c.value)
+			add(c.column+" = ", c.value)
 		}
 	}
-	compare, order := "id > ?", "id"
-	if f.Newest {
-		compare, order = "id < ?", "id DESC"
+	if f.Case != "" {
+		where = append(where, "case_name <> ''") // what its index needs to hear
 	}
-	if !first {
-		add(compare, after)
+	if f.IDs != nil {
+		args = append(args, string(ids))
+		where = append(where, fmt.Sprintf("id IN (SELECT value FROM json_each(?%d))", len(args)))
+	}
+	compare, order := "id > ", "id"
+	if f.Newest {
+		compare, order = "id < ", "id DESC"
+	}
+	if f.After != 0 {
+		add(compare, f.After)
+	}
+	args = append(args, size)
+	end := fmt.Sprintf(" ORDER BY %s LIMIT ?%d", order, len(args))
+	// The + keeps the index of states out where another one finds fewer rows.
+	state := "state = "
+	if f.Case != "" || f.SHA256 != "" || f.IDs != nil {
+		state = "+state = "
+	}
+	switch len(f.States) {
+	case 0:
+	case 1:
+		add(state, f.States[0])
+	default:
+		// A page of each state by its index: a walk over all captures would find
+		// the rows of rare states very late.
+		var each []string
+		for _, s := range f.States {
+			args = append(args, s)
+			conds := append(where[:len(where):len(where)], fmt.Sprintf("%s?%d", state, len(args)))
+			each = append(each, `SELECT id FROM (SELECT id FROM captures WHERE `+strings.Join(conds, " AND ")+end+`)`)
+		}
+		where = []string{`id IN (` + strings.Join(each, " UNION ") + `)`}
 	}
 	query := `SELECT ` + captureColumns + ` FROM captures`
 	if where != nil {
 		query += ` WHERE ` + strings.Join(where, " AND ")
 	}
-	return query + ` ORDER BY ` + order + ` LIMIT ?`, append(args, size), nil
+	return query + end, args, nil
 }
 
 // Steps returns a capture's steps that something happened to, in the order in
@@ -226,7 +245,7 @@ func (f Filter) page(first bool, after int64, size int) (string, []any, error) {
 func (l *Ledger) Steps(ctx context.Context, id int64) ([]Step, error) {
 	steps, err := collect(ctx, l.r, stepFields, `SELECT `+stepColumns+` FROM steps WHERE capture = ? ORDER BY rowid`, id)
 	if err != nil {
-		return nil, fmt.Errorf("steps of capture %d: %w", id, err)
+		return nil, fmt.Errorf("steps of capture %d: %w", id, l.noted(err))
 	}
 	return steps, nil
 }
@@ -241,16 +260,16 @@ type Summary struct {
 	PossibleDuplicates int64
 }
 
-// Counts returns a summary. It reads indexes only.
+// Counts returns a summary. Its cost does not grow with the ledger.
 func (l *Ledger) Counts(ctx context.Context) (Summary, error) {
 	type row struct {
 		State
 		Count
 	}
 	rows, err := collect(ctx, l.r, func(r *row) []any { return []any{&r.State, &r.Captures, &r.Bytes} },
-		`SELECT state, count(*), sum(size) FROM captures GROUP BY state`)
+		`SELECT state, sum(captures), sum(bytes) FROM counts GROUP BY state HAVING sum(captures) > 0`)
 	if err != nil {
-		return Summary{}, fmt.Errorf("count captures: %w", err)
+		return Summary{}, fmt.Errorf("count captures: %w", l.noted(err))
 	}
 	s := Summary{States: make(map[State]Count, len(rows))}
 	for _, r := range rows {
@@ -259,7 +278,7 @@ func (l *Ledger) Counts(ctx context.Context) (Summary, error) {
 	err = l.r.QueryRowContext(ctx, `SELECT (SELECT created FROM captures WHERE state = ? ORDER BY id LIMIT 1),
 		(SELECT count(*) FROM captures WHERE possible_duplicate = 1)`, Queued).Scan((*stamp)(&s.OldestQueued), &s.PossibleDuplicates)
 	if err != nil {
-		return Summary{}, fmt.Errorf("count captures: %w", err)
+		return Summary{}, fmt.Errorf("count captures: %w", l.noted(err))
 	}
 	return s, nil
 }

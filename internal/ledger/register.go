@@ -30,6 +30,8 @@ type Found struct {
 	SessionName string
 	State       State  // where its life begins: Queued, Held, Sealed, Quarantined, or Done when there is nothing to send
 	Reason      string // for people, when the state is not Queued
+	Stamp       string // when not "": Original is remembered with it and the capture, for Recall
+	Original    string // the file that Path is a copy of; "" when Path is the file itself
 }
 
 // Registered is a found capture's row.
@@ -54,7 +56,10 @@ func (l *Ledger) Register(ctx context.Context, found []Found) ([]Registered, err
 			return err
 		}
 		for i := range found {
-			if out[i], err = r.register(ctx, found[i]); err != nil {
+			if out[i], err = r.register(ctx, found[i]); err == nil && found[i].Stamp != "" {
+				err = remember(ctx, tx, or(found[i].Original, found[i].Path), found[i].Stamp, out[i].ID)
+			}
+			if err != nil {
 				err = fmt.Errorf("%q: %w", found[i].Path, err)
 				break
 			}
@@ -124,7 +129,10 @@ func (r *registrar) register(ctx context.Context, f Found) (Registered, error) {
 	if err := checkStep(c.ID, StepInspect, "", StepDone); err != nil {
 		return Registered{}, err
 	}
-	_, err = r.steps.ExecContext(ctx, c.ID, StepInspect, StepDone, c.Note, stamp(r.now))
+	if _, err = r.steps.ExecContext(ctx, c.ID, StepInspect, StepDone, c.Note, stamp(r.now)); err != nil {
+		return Registered{}, err
+	}
+	err = emit(ctx, r.tx, r.now, EventRegistered, c.ID, newRegisteredData(&c, false))
 	return Registered{Capture: c, New: true}, err
 }
 
@@ -151,6 +159,11 @@ func (r *registrar) again(ctx context.Context, found Capture) (Registered, error
 		found.SessionName, stamp(r.now),
 		old.ID)
 	if err != nil {
+		return Registered{}, err
+	}
+	described := found
+	described.State, described.Reason = old.State, old.Reason
+	if err := emit(ctx, r.tx, r.now, EventRegistered, old.ID, newRegisteredData(&described, true)); err != nil {
 		return Registered{}, err
 	}
 	if goesOn(old.State, found.State) {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -19,6 +20,9 @@ const applicationID = 0x63706167
 // when the claim was given back, because from then on something may have
 // happened on the other side. The CHECKs are for quick_check, which then finds a
 // row that could not be read; checking the JSON of lists would double the time of Open.
+//
+// Triggers keep what is derived (captures.not_before, counts) in the same
+// transaction, whoever writes. The events are what the audit log does not have yet.
 var migrations = []string{`
 CREATE TABLE meta (
 	key   TEXT PRIMARY KEY,
@@ -115,6 +119,56 @@ CREATE TABLE pauses (
 	since       INTEGER,
 	until       INTEGER
 ) STRICT, WITHOUT ROWID;
+`, `
+-- the latest not_before of a capture's steps, so that an index can tell what is due
+ALTER TABLE captures ADD COLUMN not_before INTEGER;
+UPDATE captures SET not_before = (SELECT max(not_before) FROM steps WHERE capture = captures.id)
+	WHERE id IN (SELECT capture FROM steps WHERE not_before IS NOT NULL);
+CREATE TRIGGER steps_wait AFTER UPDATE OF not_before ON steps WHEN new.not_before IS NOT old.not_before BEGIN
+	UPDATE captures SET not_before = (SELECT max(not_before) FROM steps WHERE capture = new.capture) WHERE id = new.capture;
+END;
+CREATE INDEX captures_due ON captures(destination, coalesce(first_packet, created), id)
+	WHERE state = 'queued' AND not_before IS NULL;
+CREATE INDEX captures_waiting ON captures(destination, not_before, coalesce(first_packet, created), id)
+	WHERE state = 'queued' AND not_before IS NOT NULL;
+CREATE INDEX captures_expendable ON captures(coalesce(last_packet, created), id)
+	WHERE owned = 1 AND state = 'done' AND (session_id <> '' OR packets = 0);
+CREATE INDEX captures_held ON captures(coalesce(last_packet, created), id)
+	WHERE owned = 1 AND state = 'held';
+CREATE INDEX captures_source ON captures(source, id);
+
+CREATE TABLE counts (
+	state    TEXT NOT NULL,
+	owned    INTEGER NOT NULL,
+	captures INTEGER NOT NULL,
+	bytes    INTEGER NOT NULL,
+	PRIMARY KEY (state, owned)
+) STRICT, WITHOUT ROWID;
+INSERT INTO counts SELECT state, owned, count(*), sum(size) FROM captures GROUP BY state, owned;
+CREATE TRIGGER captures_counted_new AFTER INSERT ON captures BEGIN
+	INSERT INTO counts VALUES (new.state, new.owned, 1, new.size)
+		ON CONFLICT DO UPDATE SET captures = captures + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER captures_counted_again AFTER UPDATE OF state, owned, size ON captures
+WHEN new.state <> old.state OR new.owned <> old.owned OR new.size <> old.size BEGIN
+	UPDATE counts SET captures = captures - 1, bytes = bytes - old.size WHERE state = old.state AND owned = old.owned;
+	INSERT INTO counts VALUES (new.state, new.owned, 1, new.size)
+		ON CONFLICT DO UPDATE SET captures = captures + 1, bytes = bytes + excluded.bytes;
+END;
+
+CREATE TABLE files (
+	path    TEXT PRIMARY KEY,
+	stamp   TEXT NOT NULL,
+	capture INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events (
+	seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+	time    INTEGER NOT NULL,
+	name    TEXT NOT NULL,
+	capture INTEGER NOT NULL,
+	data    TEXT NOT NULL
+) STRICT;
 `}
 
 // schemaProbe fails when a table or column that this version uses is missing.
@@ -124,6 +178,10 @@ var schemaProbe = []string{
 	`SELECT ` + partColumns + ` FROM parts LIMIT 0`,
 	`SELECT destination, class, reason, since, until FROM pauses LIMIT 0`,
 	`SELECT key, value FROM meta LIMIT 0`,
+	`SELECT not_before FROM captures LIMIT 0`,
+	`SELECT state, owned, captures, bytes FROM counts LIMIT 0`,
+	`SELECT path, stamp, capture FROM files LIMIT 0`,
+	`SELECT seq, time, name, capture, data FROM events LIMIT 0`,
 }
 
 // migrate brings the ledger to the current version in one transaction: after a
@@ -144,8 +202,10 @@ func migrate(ctx context.Context, db *sql.DB, from int, rebuilt time.Time) error
 		return err
 	}
 	if !rebuilt.IsZero() {
-		_, err := tx.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES ('rebuilt', ?)`, fmt.Sprint(rebuilt.UnixNano()))
-		if err != nil {
+		now := inRange(rebuilt).UnixNano()
+		_, err1 := tx.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES ('rebuilt', ?)`, fmt.Sprint(now))
+		_, err2 := tx.ExecContext(ctx, insertEvent, now, EventRebuilt, 0, "{}")
+		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
 	}

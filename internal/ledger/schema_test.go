@@ -58,6 +58,9 @@ func makeExample(t testing.TB, l *Ledger) {
 	ok(t, l.Fail(ctx, r[5].ID, "cloudshark", StepFailure{Class: "busy", Text: "503", NotBefore: l.now().Add(time.Hour)}))
 	mustClaim(t, l, r[6].ID, "cloudshark")
 	ok(t, l.Fail(ctx, r[6].ID, "cloudshark", StepFailure{Class: "too_large", Text: "413", Permanent: true}))
+	ok(t, l.Remember(ctx, []KnownFile{{Path: "/watch/\xff.txt", Stamp: "1"}}))
+	ok(t, l.Note(ctx, "start", map[string]string{"version": "2"}))
+	ok(t, l.EventsWritten(ctx, 3, "0123"))
 	ok(t, l.SetPause(ctx, Pause{Destination: dest, Class: "quota", Reason: "full", Since: l.now(), Until: l.now().Add(time.Hour)}))
 }
 
@@ -86,6 +89,9 @@ func checkExample(t testing.TB, l *Ledger) {
 	if len(pauses) != 1 || pauses[0].Class != "quota" || pauses[0].Until.IsZero() {
 		t.Errorf("%+v", pauses)
 	}
+	summary, err := l.Counts(t.Context())
+	ok(t, err)
+	same(t, summary.States, map[State]Count{Done: {3, 2}, Held: {1, 1}, Quarantined: {1, 1}, Queued: {1, 1}, Failed: {1, 1}})
 	steps, err := l.Steps(t.Context(), 6)
 	ok(t, err)
 	if len(steps) != 2 || steps[1].Class != "busy" || steps[1].Attempts != 1 || steps[1].NotBefore.IsZero() {

@@ -172,7 +172,7 @@ func (l *Ledger) Pauses(ctx context.Context) ([]Pause, error) {
 		return []any{&p.Destination, &p.Class, &p.Reason, (*stamp)(&p.Since), (*stamp)(&p.Until)}
 	}, `SELECT destination, class, reason, since, until FROM pauses ORDER BY destination`)
 	if err != nil {
-		return nil, fmt.Errorf("read pauses: %w", err)
+		return nil, fmt.Errorf("read pauses: %w", l.noted(err))
 	}
 	return pauses, nil
 }

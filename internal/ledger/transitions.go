@@ -89,7 +89,7 @@ const (
 
 // move is the one function that changes the state of captures and steps. It
 // reads the capture and, unless the name is "", the step; lets edit change both;
-// checks the changes against the tables; and writes them.
+// checks the changes against the tables; and writes them, with their events.
 func move(ctx context.Context, tx *txn, now time.Time, id int64, step string,
 	edit func(c *captureRow, s *stepRow) (stepAction, error),
 ) error {
@@ -122,6 +122,9 @@ func move(ctx context.Context, tx *txn, now time.Time, id int64, step string,
 		if err != nil {
 			return err
 		}
+		if err := emit(ctx, tx, now, EventStep, id, newStepData(&s, before.result, c.result)); err != nil {
+			return err
+		}
 	}
 	if c == before {
 		return nil
@@ -130,11 +133,34 @@ func move(ctx context.Context, tx *txn, now time.Time, id int64, step string,
 		if err := checkCapture(id, before.state, c.state); err != nil {
 			return err
 		}
+		data := stateData{From: before.state, To: c.state, Reason: text(c.reason)}
+		if err := emit(ctx, tx, now, EventState, id, data); err != nil {
+			return err
+		}
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE captures SET state = ?, reason = ?, begun = ?, session_name = ?, session_id = ?,
-		session_url = ?, duplicate_of = ?, possible_duplicate = ?, updated = ? WHERE id = ?`,
-		c.state, c.reason, c.begun, c.result.SessionName, c.result.SessionID,
-		c.result.SessionURL, c.result.DuplicateOf, c.result.PossibleDuplicate, stamp(now), id)
+	return updateCapture(ctx, tx, now, before, c)
+}
+
+// updateCapture writes what changed and no more: each column that an UPDATE names
+// costs the writing of every index that has it.
+func updateCapture(ctx context.Context, tx *txn, now time.Time, before, c captureRow) error {
+	set, args := "updated = ?", []any{stamp(now)}
+	change := func(differs bool, column string, value any) {
+		if differs {
+			set += ", " + column + " = ?"
+			args = append(args, value)
+		}
+	}
+	was, is := before.result, c.result
+	change(c.state != before.state, "state", c.state)
+	change(c.reason != before.reason, "reason", c.reason)
+	change(c.begun != before.begun, "begun", c.begun)
+	change(is.SessionName != was.SessionName, "session_name", is.SessionName)
+	change(is.SessionID != was.SessionID, "session_id", is.SessionID)
+	change(is.SessionURL != was.SessionURL, "session_url", is.SessionURL)
+	change(is.DuplicateOf != was.DuplicateOf, "duplicate_of", is.DuplicateOf)
+	change(is.PossibleDuplicate != was.PossibleDuplicate, "possible_duplicate", is.PossibleDuplicate)
+	_, err := tx.ExecContext(ctx, `UPDATE captures SET `+set+` WHERE id = ?`, append(args, c.id)...)
 	return err
 }
 

@@ -119,8 +119,9 @@ func TestStatesAreWrittenInOnePlace(t *testing.T) {
 		pattern string
 		n       int
 	}{
-		{`UPDATE captures SET state\b`, 1},
-		{"UPDATE captures[^`]*[ ,\t\n]state *= *\\?[^`]*WHERE", 1},
+		{`"state", c\.state`, 1},
+		{"UPDATE captures SET `\\+set", 1}, // of what changed, the state among it
+		{"UPDATE captures[^`]*[ ,\t\n]state *= *\\?", 0},
 		{`UPDATE steps\b`, 1},
 		{`INTO captures\b`, 1},
 		{`INTO steps\b`, 2}, // Register's done inspection, and a first pending row
