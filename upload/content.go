@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 
+	"capagent/internal/failure"
 	"capagent/internal/ledger"
 	"capagent/internal/pcapio"
 	"capagent/internal/safefile"
@@ -22,7 +23,7 @@ var errChanged = errors.New("the file is no longer what was inspected")
 func open(c *ledger.Capture) (*os.File, error) {
 	f, info, err := safefile.Open(c.Path)
 	if err != nil {
-		return nil, fail(ClassUnreadable, err)
+		return nil, unreadable(err)
 	}
 	if info.Size() != c.Size {
 		_ = f.Close()
@@ -116,6 +117,17 @@ func sourceError(err error) error {
 	case errors.Is(err, pcapio.ErrFormat), errors.Is(err, pcapio.ErrOverBudget), errors.Is(err, pcapio.ErrNotCapture):
 		return fail(ClassChanged, fmt.Errorf("%w: %w", errChanged, err))
 	default:
-		return fail(ClassUnreadable, err)
+		return unreadable(err)
 	}
+}
+
+// unreadable parks a capture whose file is gone or closed to us; where the
+// machine is in the way (its disk, its limits) it is tried again.
+func unreadable(err error) *failure.Error {
+	f := fail(ClassUnreadable, err)
+	switch ledger.Trouble(err) {
+	case "io", "files":
+		f.Kind = failure.Retry
+	}
+	return f
 }

@@ -54,6 +54,9 @@ var classes = map[string]class{
 	ClassBadURL:       {failure.Pause, "check [cloudshark] url: it must be the address at which CloudShark itself answers"},
 }
 
+// Hint says what a user can do about a failure of that class, "" when unknown.
+func Hint(class string) string { return classes[class].hint }
+
 func fail(class string, err error) *failure.Error {
 	return &failure.Error{Kind: classes[class].kind, Class: class, Hint: classes[class].hint, Err: err}
 }

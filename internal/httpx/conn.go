@@ -73,6 +73,13 @@ func dialer(timeout time.Duration, local bool) func(context.Context, string, str
 		if err != nil {
 			return nil, err
 		}
+		if tcp, ok := c.(*net.TCPConn); ok {
+			// What was given up must not arrive: on a thin line the kernel would go
+			// on sending what it holds, and the server would take a request as whole
+			// whose repetition is under way already.
+			_ = tcp.SetLinger(0)
+			limitUnsent(tcp)
+		}
 		w := &conn{Conn: c}
 		w.moved.Store(now())
 		return w, nil

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -176,7 +177,7 @@ func networkError(err error) error {
 			what = "connect to the proxy"
 		}
 		return fmt.Errorf("%s to %s: %w", what, op.Addr, root(op))
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case isAny(err, cut):
 		return fmt.Errorf("the connection was cut: %w", root(err))
 	case errors.Is(err, net.ErrClosed): // by us, after the other direction broke
 		return errors.New("the connection was cut")
@@ -194,12 +195,16 @@ func networkHint(err error) string {
 	switch {
 	case errors.As(err, &dns):
 		return "check the host name and this machine's DNS"
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case isAny(err, refused):
 		return "is the server running, and is the port right?"
 	case errors.Is(err, errProxy):
 		return "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 	}
 	return "the agent tries again; nothing is lost"
+}
+
+func isAny(err error, reasons []error) bool {
+	return slices.ContainsFunc(reasons, func(reason error) bool { return errors.Is(err, reason) })
 }
 
 // root is the innermost error: a system call's reason or a time-out.
