@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"capagent/internal/audit"
 	"capagent/internal/failure"
 	"capagent/internal/inspect"
 	"capagent/internal/ledger"
@@ -32,12 +34,36 @@ type Agent struct {
 	Pipeline *Pipeline
 	Client   *upload.Client
 
+	audit   *audit.Log // nil where the ledger is not this Agent's own
+	log     zerolog.Logger
 	onBytes atomic.Pointer[func(int64)]
 }
 
 // Open opens the ledger and builds the steps. Nothing is sent.
-func Open(ctx context.Context, cfg Config, version string, retrying Retrying, log zerolog.Logger) (*Agent, error) {
-	a := &Agent{Config: cfg}
+func Open(ctx context.Context, cfg Config, version string, policy Policy, log zerolog.Logger) (*Agent, error) {
+	if err := os.MkdirAll(cfg.StateDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("state_dir: %w", err)
+	}
+	l, err := ledger.Open(ctx, cfg.LedgerPath(), ledger.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	a, err := Assemble(cfg, l, version, policy, log)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	a.audit, a.log = AuditLog(cfg, l, version, log), log
+	return a, nil
+}
+
+// AuditLog returns the log in which everything that happens to captures is kept.
+func AuditLog(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger) *audit.Log {
+	return audit.New(l, audit.Options{Dir: cfg.StateDir(), Host: cfg.Agent.Name, Version: version, Log: log})
+}
+
+// Assemble is Open on a ledger that the caller has opened, and closes.
+func Assemble(cfg Config, l *ledger.Ledger, version string, policy Policy, log zerolog.Logger) (*Agent, error) {
+	a := &Agent{Config: cfg, Ledger: l}
 	client, err := upload.NewClient(cfg.CloudShark, version)
 	if err != nil {
 		return nil, err
@@ -46,16 +72,10 @@ func Open(ctx context.Context, cfg Config, version string, retrying Retrying, lo
 	if cfg.CloudShark.AllowHTTP && strings.HasPrefix(a.Destination(), "http://") {
 		log.Warn().Str("url", a.Destination()).Msg("allow_http: token and captures travel in the clear")
 	}
-	if err := os.MkdirAll(cfg.StateDir(), 0o700); err != nil {
-		return nil, fmt.Errorf("state_dir: %w", err)
-	}
-	if a.Ledger, err = ledger.Open(ctx, cfg.LedgerPath(), ledger.Options{Log: log}); err != nil {
-		return nil, err
-	}
 	step := upload.NewStep(upload.StepOptions{
-		Config: cfg.CloudShark, Client: client, Ledger: a.Ledger, Host: cfg.Agent.Name, Log: log, OnBytes: a.moved,
+		Config: cfg.CloudShark, Client: client, Ledger: l, Host: cfg.Agent.Name, Log: log, OnBytes: a.moved,
 	})
-	a.Pipeline = NewPipeline(a.Ledger, retrying, log, step)
+	a.Pipeline = NewPipeline(l, policy, log, step)
 	return a, nil
 }
 
@@ -67,6 +87,12 @@ func (a *Agent) Close() error {
 	if a.Ledger == nil {
 		return nil
 	}
+	if a.audit != nil {
+		// What can't be written now is kept in the ledger, for the next one.
+		if err := a.audit.Drain(context.Background()); err != nil {
+			a.log.Warn().Err(err).Msg("the audit log is not up to date")
+		}
+	}
 	return a.Ledger.Close()
 }
 
@@ -77,7 +103,7 @@ func OpenToLook(ctx context.Context, cfg Config, log zerolog.Logger) (*Agent, er
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &Agent{Config: cfg, Ledger: l, Pipeline: NewPipeline(nil, OneShot, log)}, nil
+	return &Agent{Config: cfg, Ledger: l, Pipeline: NewPipeline(nil, NewGate(OneShot), log)}, nil
 }
 
 // Destination is the canonical base URL of the CloudShark instance.
@@ -185,7 +211,7 @@ func (a *Agent) Send(ctx context.Context, captures []ledger.Capture, ended func(
 	var mu sync.Mutex
 	return a.Pipeline.Each(ctx, ids, a.Config.CloudShark.Concurrency, func(i int, c ledger.Capture, err error) {
 		if err == nil {
-			err = a.purge(context.WithoutCancel(ctx), c)
+			err = a.Purge(context.WithoutCancel(ctx), c)
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -193,15 +219,24 @@ func (a *Agent) Send(ctx context.Context, captures []ledger.Capture, ended func(
 	})
 }
 
-// purge deletes a file of the agent's own; the ledger knows it before.
-func (a *Agent) purge(ctx context.Context, c ledger.Capture) error {
+// Purge deletes the agent's own file of a capture that is done; the ledger knows
+// it before. Other captures are left alone.
+func (a *Agent) Purge(ctx context.Context, c ledger.Capture) error {
 	if !c.Owned || c.State != ledger.Done {
 		return nil
 	}
-	if err := a.Ledger.SetState(ctx, c.ID, ledger.Purged, ""); err != nil {
+	err := a.Ledger.SetState(ctx, c.ID, ledger.Purged, "")
+	var moved *ledger.TransitionError
+	if errors.As(err, &moved) && moved.From == string(ledger.Purged) {
+		err = nil // another process was faster
+	}
+	if err != nil {
 		return err
 	}
-	return os.Remove(c.Path)
+	if err := os.Remove(c.Path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Release lets captures that wait or have failed be tried at once.
@@ -239,7 +274,25 @@ func FullView(ctx context.Context, l *ledger.Ledger, c ledger.Capture) (View, er
 // Spool keeps what r delivers as a file of the agent's own, durable before it
 // has its name (design.md, "The capture's life", rule 1). The path is returned.
 func (a *Agent) Spool(ctx context.Context, r io.Reader) (string, error) {
-	return spool(ctx, a.Config.SpoolDir(), r)
+	return spool(a.Config.SpoolDir(), "stdin-*.pcap", func(f *os.File) error {
+		n, err := io.Copy(f, readerContext{ctx, r})
+		if err == nil && n == 0 {
+			err = errors.New("standard input: no bytes")
+		}
+		return err
+	})
+}
+
+// Copy keeps a copy of src in the spool, for a file that its owner may overwrite
+// before it is sent. Where the file system can share blocks it costs none.
+func (a *Agent) Copy(ctx context.Context, src *os.File) (string, error) {
+	return spool(a.Config.SpoolDir(), "copy-*.pcap", func(f *os.File) error {
+		if clone(f, src) {
+			return nil
+		}
+		_, err := io.Copy(f, readerContext{ctx, io.NewSectionReader(src, 0, math.MaxInt64)})
+		return err
+	})
 }
 
 // caseTag marks every session of a case.

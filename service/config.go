@@ -2,20 +2,28 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/rs/zerolog"
 
+	"capagent/capture/watch"
 	"capagent/internal/config"
+	"capagent/internal/logs"
+	"capagent/service/control/local"
+	"capagent/service/retention"
 	"capagent/upload"
 )
 
 // Config is agent.toml as a whole. Each part of the agent owns its table.
 type Config struct {
-	Agent      AgentConfig   `toml:"agent"`
-	Log        LogConfig     `toml:"log"`
-	CloudShark upload.Config `toml:"cloudshark"`
+	Agent      AgentConfig      `toml:"agent"`
+	Log        LogConfig        `toml:"log"`
+	CloudShark upload.Config    `toml:"cloudshark"`
+	Watch      []watch.Config   `toml:"watch"`
+	Retention  retention.Config `toml:"retention"`
+	Control    local.Config     `toml:"control"`
 
 	// Loaded tells where each value came from. It is nil in a Config that was
 	// not made by LoadConfig.
@@ -31,12 +39,12 @@ type AgentConfig struct {
 // LogConfig is the table [log].
 type LogConfig struct {
 	Level  string `toml:"level"`
-	Format string `toml:"format"` // "auto", "json" or "console"
+	Format string `toml:"format"` // one of logs.Formats
 }
 
 // DefaultConfig returns the values that apply where the configuration is silent.
 func DefaultConfig() Config {
-	return Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig()}
+	return Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
 }
 
 // LoadConfig reads and checks the configuration. stateDir is where the state
@@ -56,8 +64,10 @@ func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secre
 	}
 	errs = append(errs,
 		loaded.OneOf("log.level", cfg.Log.Level, "trace", "debug", "info", "warn", "error"),
-		loaded.OneOf("log.format", cfg.Log.Format, "auto", "json", "console"))
-	errs = append(errs, cfg.place(cfg.CloudShark.Validate())...)
+		loaded.OneOf("log.format", cfg.Log.Format, logs.Formats...))
+	errs = append(errs, cfg.place("", cfg.CloudShark.Validate())...)
+	errs = append(errs, cfg.place("", cfg.Retention.Validate())...)
+	errs = append(errs, cfg.place("", cfg.Control.Validate())...)
 	if cfg.Agent.Name == "" {
 		cfg.Agent.Name = hostName()
 	}
@@ -67,17 +77,45 @@ func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secre
 	if cfg.Agent.StateDir, err = filepath.Abs(cfg.Agent.StateDir); err != nil {
 		errs = append(errs, loaded.Errorf("agent.state_dir", "expected a directory: %w", err))
 	}
+	errs = append(errs, cfg.checkWatches()...)
 	return cfg, config.Join(errs...)
 }
 
 // CanUpload returns an error for each key without which nothing can be sent.
-func (c *Config) CanUpload() error { return config.Join(c.place(c.CloudShark.Missing())...) }
+func (c *Config) CanUpload() error { return config.Join(c.place("", c.CloudShark.Missing())...) }
 
-// place gives errors that know their key the place of that key.
-func (c *Config) place(errs []*config.Error) []error {
+// checkWatches checks each folder, and that a file belongs to one only.
+func (c *Config) checkWatches() []error {
+	var errs []error
+	for i := range c.Watch {
+		w, table := &c.Watch[i], fmt.Sprintf("watch[%d].", i)
+		errs = append(errs, c.place(table, w.Validate())...)
+		if abs, err := filepath.Abs(w.Path); w.Path != "" && err == nil {
+			w.Path = abs
+		}
+		for k := range i {
+			if covers(w, c.Watch[k].Path) || covers(&c.Watch[k], w.Path) {
+				errs = append(errs, c.Loaded.Errorf(table+"path", "it and an earlier folder lie in one another; watch the outer one"))
+			}
+		}
+		if covers(w, c.StateDir()) {
+			errs = append(errs, c.Loaded.Errorf(table+"path", "the agent's own state directory lies in it; choose another folder or another agent.state_dir"))
+		}
+	}
+	return errs
+}
+
+// covers says that w sees what lies directly in dir.
+func covers(w *watch.Config, dir string) bool {
+	rel, err := filepath.Rel(w.Path, dir)
+	return err == nil && w.Path != "" && dir != "" && filepath.IsLocal(rel) && (w.Recursive || rel == ".")
+}
+
+// place gives errors that know their key, below table, the place of that key.
+func (c *Config) place(table string, errs []*config.Error) []error {
 	out := make([]error, len(errs))
 	for i, e := range errs {
-		out[i] = c.Loaded.Errorf(e.Key, "%w", e.Err)
+		out[i] = c.Loaded.Errorf(table+e.Key, "%w", e.Err)
 	}
 	return out
 }

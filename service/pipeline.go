@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -16,16 +15,9 @@ import (
 	"capagent/internal/ledger"
 )
 
-// Retrying bounds what a Pipeline does about failures that may pass.
-type Retrying struct {
-	First    time.Duration // delay before the second attempt; the later ones grow from it, with jitter
-	Longest  time.Duration // no delay is longer
-	Attempts int           // of one capture, in this process
-	Patience time.Duration // how long a destination may fail without a success between
-}
-
-// OneShot is the patience of a person who waits at a terminal.
-var OneShot = Retrying{First: 500 * time.Millisecond, Longest: 10 * time.Second, Attempts: 6, Patience: 30 * time.Second}
+// ErrNotNow says that a capture is not to be tried at this moment: another
+// process is on it, or its time has not come.
+var ErrNotNow = errors.New("not now")
 
 // Pipeline takes captures through the steps, in order. It alone claims, retries
 // and records: a step only acts. Process may be called from several goroutines.
@@ -34,24 +26,48 @@ type Pipeline struct {
 	Steps  []Step
 	Log    zerolog.Logger
 
-	retrying Retrying
-	gate     *gate
-	paused   atomic.Bool // a pause may be recorded
+	policy Policy
+	paused atomic.Bool // a pause may be recorded
+}
+
+// Policy decides what failures mean for the attempts that follow. A person at a
+// terminal (Gate) and a daemon (Door) have different patience.
+type Policy interface {
+	// closedBy returns why no capture is tried now, or nil.
+	closedBy() *failure.Error
+	// waits says whether a claim is waited for, however long its time is off.
+	waits() bool
+	succeeded(c ledger.Capture)
+	// failed judges a failure of c; attempt counts from 1.
+	failed(f *failure.Error, c ledger.Capture, attempt Attempt) verdict
+}
+
+// Attempt counts the attempts at one step of one capture.
+type Attempt struct {
+	InProcess int       // by this call
+	Ever      int       // as the ledger counts them
+	Before    time.Time // when the last one before this failed, zero when none did
+}
+
+// verdict is what follows a failure.
+type verdict struct {
+	next      time.Time // no attempt before
+	permanent bool      // the capture is parked
+	uncounted bool      // the capture is not to blame
+	again     bool      // wait until next, then try again
+	pause     *ledger.Pause
 }
 
 // NewPipeline returns a Pipeline over steps.
-func NewPipeline(l *ledger.Ledger, retrying Retrying, log zerolog.Logger, steps ...Step) *Pipeline {
-	p := &Pipeline{
-		Ledger: l, Steps: steps, Log: log, retrying: retrying,
-		gate: &gate{patience: retrying.Patience, now: time.Now},
-	}
+func NewPipeline(l *ledger.Ledger, policy Policy, log zerolog.Logger, steps ...Step) *Pipeline {
+	p := &Pipeline{Ledger: l, Steps: steps, Log: log, policy: policy}
 	p.paused.Store(true) // by an earlier process
 	return p
 }
 
 // Closed returns why the destination takes no more captures, or nil.
 func (p *Pipeline) Closed() error {
-	if f := p.gate.closedBy(); f != nil {
+	if f := p.policy.closedBy(); f != nil {
 		return f
 	}
 	return nil
@@ -114,10 +130,8 @@ func (p *Pipeline) Each(ctx context.Context, ids []int64, workers int, ended fun
 	return ctx.Err()
 }
 
-// step runs one step until it ends, its attempts are used up, or the gate closes.
+// step runs one step until it ends, or the policy wants no further attempt.
 func (p *Pipeline) step(ctx context.Context, id int64, step Step, to ledger.State) error {
-	delays := backoff.NewExponentialBackOff()
-	delays.InitialInterval, delays.MaxInterval = p.retrying.First, p.retrying.Longest
 	for attempt := 1; ; attempt++ {
 		if err := p.Closed(); err != nil {
 			return err
@@ -132,22 +146,30 @@ func (p *Pipeline) step(ctx context.Context, id int64, step Step, to ledger.Stat
 		case ledger.Duplicate:
 			return p.adopt(ctx, id, begun.Other, step.Name(), to)
 		}
-		again, err := p.attempt(ctx, id, step, begun, to, delays.NextBackOff(), attempt)
+		again, err := p.attempt(ctx, id, step, begun, to, attempt)
 		if !again {
 			return err
 		}
 	}
 }
 
-// claim begins a step, waiting while another process (or another goroutine) is
-// sending the same content. A wait that an earlier process recorded is passed
-// over: a person asks for the capture now.
+// claim begins a step. A patient policy waits while another process (or another
+// goroutine) is sending the same content, and passes over a wait that an earlier
+// process recorded: a person asks for the capture now.
 func (p *Pipeline) claim(ctx context.Context, id int64, step string) (ledger.Begun, error) {
 	const look = 200 * time.Millisecond
+	begin := p.Ledger.Begin
+	if p.policy.waits() {
+		begin = p.Ledger.BeginNow
+	}
 	for {
-		begun, err := p.Ledger.BeginNow(ctx, id, step)
-		if err != nil || begun.Outcome != ledger.Busy {
+		begun, err := begin(ctx, id, step)
+		busy := begun.Outcome == ledger.Busy || begun.Outcome == ledger.Waiting
+		if err != nil || !busy {
 			return begun, err
+		}
+		if !p.policy.waits() {
+			return begun, ErrNotNow
 		}
 		p.Log.Debug().Int64("capture", id).Int64("other", begun.Other).Msg("the same content is being sent; waiting for that")
 		if err := wait(ctx, look); err != nil {
@@ -158,65 +180,70 @@ func (p *Pipeline) claim(ctx context.Context, id int64, step string) (ledger.Beg
 
 // attempt runs a claimed step once and records how it went. again says that it
 // waited and wants another turn.
-func (p *Pipeline) attempt(ctx context.Context, id int64, step Step, begun ledger.Begun, to ledger.State, delay time.Duration, attempt int) (again bool, err error) {
+func (p *Pipeline) attempt(ctx context.Context, id int64, step Step, begun ledger.Begun, to ledger.State, attempt int) (again bool, err error) {
 	record := context.WithoutCancel(ctx)
 	c, err := p.Ledger.Get(record, id)
 	if err != nil {
-		return false, err
+		// The claim must not outlive this attempt.
+		return false, errors.Join(err, p.Ledger.Fail(record, id, step.Name(), ledger.StepFailure{Release: true}))
 	}
 	log := p.Log.With().Int64("capture", id).Str("step", step.Name()).Int("attempt", begun.Attempt).Logger()
-	result, err := act(ctx, step, c, begun.Restarted, log)
+	result, err := p.act(ctx, step, c, begun.Restarted, log)
 	if err == nil {
-		p.reopen(record, c.Destination)
+		p.reopen(record, c)
 		log.Debug().Str("session", result.SessionID).Str("note", result.Note).Msg("step done")
 		return false, p.Ledger.Finish(record, id, step.Name(), result, to)
 	}
-	f := failure.As(err)
 	if ctx.Err() != nil {
 		return false, errors.Join(ctx.Err(), p.Ledger.Fail(record, id, step.Name(), ledger.StepFailure{Release: true}))
 	}
-	delay = max(delay, f.RetryAfter)
-	next := time.Now().Add(delay)
-	log.Debug().Str("class", f.Class).Stringer("kind", f.Kind).Dur("delay", delay).Msg(f.Error())
-	err = p.Ledger.Fail(record, id, step.Name(), ledger.StepFailure{
-		Class: f.Class, Text: f.Error(), Permanent: f.Kind == failure.Permanent, NotBefore: next,
-	})
-	if err != nil || f.Kind == failure.Permanent {
+	f := failure.As(err)
+	v := p.policy.failed(f, c, Attempt{InProcess: attempt, Ever: begun.Attempt, Before: begun.Failed})
+	log.Debug().Str("class", f.Class).Stringer("kind", f.Kind).Time("not_before", v.next).Msg(f.Error())
+	err = errors.Join(
+		p.Ledger.Fail(record, id, step.Name(), ledger.StepFailure{
+			Class: f.Class, Text: f.Error(), Permanent: v.permanent, NotBefore: v.next, Uncounted: v.uncounted,
+		}),
+		p.pause(record, v.pause))
+	if err != nil || !v.again {
 		return false, errors.Join(f, err)
 	}
-	if p.gate.failed(f, next) {
-		return false, errors.Join(f, p.pause(record, c.Destination, f))
-	}
-	if attempt >= p.retrying.Attempts {
-		return false, f
-	}
+	delay := time.Until(v.next)
 	log.Warn().Str("class", f.Class).Dur("delay", delay).Msg(f.Error() + "; trying again")
 	return true, wait(ctx, delay)
 }
 
 // pause records, for everyone who asks later, that a destination is closed.
-func (p *Pipeline) pause(ctx context.Context, destination string, f *failure.Error) error {
-	if f.Kind != failure.Pause {
+func (p *Pipeline) pause(ctx context.Context, pause *ledger.Pause) error {
+	if pause == nil {
 		return nil
 	}
 	p.paused.Store(true)
-	return p.Ledger.SetPause(ctx, ledger.Pause{Destination: destination, Class: f.Class, Reason: f.Error(), Since: time.Now().UTC()})
+	return p.Ledger.SetPause(ctx, *pause)
 }
 
-// reopen takes note of a success, and takes back what an earlier process
-// recorded with pause.
-func (p *Pipeline) reopen(ctx context.Context, destination string) {
-	p.gate.succeeded()
+// reopen takes note of a success, and takes back what was recorded with pause.
+func (p *Pipeline) reopen(ctx context.Context, c ledger.Capture) {
+	p.policy.succeeded(c)
 	if !p.paused.CompareAndSwap(true, false) {
 		return
 	}
-	if err := p.Ledger.ClearPause(ctx, destination); err != nil {
+	if err := p.Ledger.ClearPause(ctx, c.Destination); err != nil {
 		p.Log.Warn().Err(err).Msg("the pause stays recorded")
 	}
 }
 
+// A step must end within leastDeadline and the time that the capture takes at
+// slowest bytes a second: nothing hangs for ever, and no thin line is cut off.
+const (
+	leastDeadline = time.Hour
+	slowest       = 4 << 10
+)
+
 // act looks before it repeats, and turns a panic into the step's own failure.
-func act(ctx context.Context, step Step, c ledger.Capture, restarted bool, log zerolog.Logger) (result ledger.Result, err error) {
+func (p *Pipeline) act(ctx context.Context, step Step, c ledger.Capture, restarted bool, log zerolog.Logger) (result ledger.Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, leastDeadline+time.Duration(c.Size/slowest)*time.Second)
+	defer cancel()
 	defer func() {
 		if cause := recover(); cause != nil {
 			log.Error().Bytes("stack", debug.Stack()).Msgf("panic: %v", cause)

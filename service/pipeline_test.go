@@ -75,7 +75,7 @@ func rig(t *testing.T, step Step, contents ...string) (*Pipeline, []int64) {
 	for i, r := range known {
 		ids[i] = r.ID
 	}
-	return NewPipeline(l, OneShot, zerolog.Nop(), step), ids
+	return NewPipeline(l, NewGate(OneShot), zerolog.Nop(), step), ids
 }
 
 func retryError(text string) error {
@@ -216,7 +216,7 @@ func TestAClosedDestinationIsToldOnceAndRecorded(t *testing.T) {
 		}
 		// The next process finds the door open.
 		closed = false
-		p = NewPipeline(p.Ledger, OneShot, zerolog.Nop(), step)
+		p = NewPipeline(p.Ledger, NewGate(OneShot), zerolog.Nop(), step)
 		if _, err := p.Process(t.Context(), ids[1]); err != nil {
 			t.Error(err)
 		}
@@ -313,7 +313,7 @@ func TestAnAbsurdRetryAfterIsNotWaitedFor(t *testing.T) {
 		}
 		// A person who asks again is not put off.
 		step.run = func(ledger.Capture, int) (ledger.Result, error) { return session("ffffffffffff"), nil }
-		p = NewPipeline(p.Ledger, OneShot, zerolog.Nop(), step)
+		p = NewPipeline(p.Ledger, NewGate(OneShot), zerolog.Nop(), step)
 		if c, err := p.Process(t.Context(), ids[0]); err != nil || c.State != ledger.Done {
 			t.Errorf("%v: %+v", err, c)
 		}

@@ -3,6 +3,8 @@ package service
 import (
 	"errors"
 	"io"
+	"path/filepath"
+	"strings"
 
 	"capagent/internal/ledger"
 	"capagent/internal/pcapio"
@@ -38,4 +40,18 @@ func IsCapture(r io.Reader) bool {
 		_, err = pcapio.NewReader(payload)
 	}
 	return !errors.Is(err, pcapio.ErrNotCapture)
+}
+
+// LooksLikeCapture says that a name promises a capture, so that content which
+// is none deserves a word.
+func LooksLikeCapture(name string) bool {
+	name = strings.ToLower(filepath.Base(name))
+	for _, wrap := range []string{".gz", ".zst", ".gzip", ".zstd"} {
+		name = strings.TrimSuffix(name, wrap)
+	}
+	switch filepath.Ext(name) {
+	case ".pcap", ".pcapng", ".cap", ".dmp", ".ntar", ".pcapgz":
+		return true
+	}
+	return strings.Contains(name, ".pcap") // rotated: x.pcap1, x.pcap.20260102
 }

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,13 +9,16 @@ import (
 	"strings"
 )
 
-// spool writes r to a new file in dir: .part, fsync, rename, fsync of the
-// directory. Nothing stays behind when it fails.
-func spool(ctx context.Context, dir string, r io.Reader) (path string, err error) {
+// partSuffix marks a file of the spool that is still being written.
+const partSuffix = ".part"
+
+// spool makes a new file in dir, named by pattern, that fill writes: .part, fsync,
+// rename, fsync of the directory. Nothing stays behind when it fails.
+func spool(dir, pattern string, fill func(*os.File) error) (path string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("spool: %w", err)
 	}
-	f, err := os.CreateTemp(dir, "stdin-*.pcap.part")
+	f, err := os.CreateTemp(dir, pattern+partSuffix)
 	if err != nil {
 		return "", fmt.Errorf("spool: %w", err)
 	}
@@ -27,12 +29,8 @@ func spool(ctx context.Context, dir string, r io.Reader) (path string, err error
 			err = fmt.Errorf("spool: %w", err)
 		}
 	}()
-	n, err := io.Copy(f, readerContext{ctx, r})
-	if err != nil {
+	if err := fill(f); err != nil {
 		return "", err
-	}
-	if n == 0 {
-		return "", errors.New("standard input: no bytes")
 	}
 	if err := f.Sync(); err != nil {
 		return "", err
@@ -40,7 +38,7 @@ func spool(ctx context.Context, dir string, r io.Reader) (path string, err error
 	if err := f.Close(); err != nil {
 		return "", err
 	}
-	path = strings.TrimSuffix(f.Name(), ".part")
+	path = strings.TrimSuffix(f.Name(), partSuffix)
 	if err := os.Rename(f.Name(), path); err != nil {
 		return "", err
 	}

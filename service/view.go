@@ -16,7 +16,9 @@ type View struct {
 	Path              string       `json:"path"`
 	PathBase64        string       `json:"path_base64,omitempty"` // the exact bytes of a path that is not UTF-8
 	Name              string       `json:"name"`
+	NameBase64        string       `json:"name_base64,omitempty"` // likewise
 	Case              *string      `json:"case"`
+	Destination       *string      `json:"destination"`
 	State             ledger.State `json:"state"`
 	Size              int64        `json:"size"`
 	Format            string       `json:"format"`
@@ -40,8 +42,6 @@ type View struct {
 	Error             *string      `json:"error"`
 	Parts             []PartView   `json:"parts,omitempty"`
 	Steps             []StepView   `json:"steps,omitempty"`
-
-	destination string
 }
 
 // PartView is one part of a capture that was uploaded in several.
@@ -74,17 +74,19 @@ type StepView struct {
 // NewView shows a capture without its parts and steps.
 func NewView(c ledger.Capture) View {
 	v := View{
-		ID: known(c.ID), Source: c.Source, Path: c.Path, Name: c.Name, Case: known(c.Case), State: c.State,
+		ID: known(c.ID), Source: c.Source, Path: c.Path, Name: c.Name, Case: known(c.Case), Destination: known(c.Destination), State: c.State,
 		Size: c.Size, Format: c.Format, Packets: c.Packets, PacketBytes: c.PacketBytes,
 		First: known(c.First), Last: known(c.Last), Disorder: c.Disorder, LinkTypes: list(c.LinkTypes),
 		Truncated: c.Truncated, Note: known(c.Note), SHA256: c.SHA256, SHA1: c.SHA1,
 		SessionID: known(c.SessionID), SessionURL: known(c.SessionURL), SessionName: known(c.SessionName),
 		DuplicateOf: known(c.DuplicateOf), PossibleDuplicate: c.PossibleDuplicate,
 		Tags: list(c.Tags), Findings: []struct{}{}, Error: known(c.Reason),
-		destination: c.Destination,
 	}
 	if !utf8.ValidString(c.Path) {
 		v.PathBase64 = base64.StdEncoding.EncodeToString([]byte(c.Path))
+	}
+	if !utf8.ValidString(c.Name) {
+		v.NameBase64 = base64.StdEncoding.EncodeToString([]byte(c.Name))
 	}
 	return v
 }
@@ -94,7 +96,11 @@ func (v View) WithParts(parts []ledger.Part) View {
 	if len(parts) < 2 {
 		return v
 	}
-	link := func(session string) string { return v.destination + "/captures/" + session } // contracts/cloudshark.md 0
+	base := ""
+	if v.Destination != nil {
+		base = *v.Destination
+	}
+	link := func(session string) string { return base + "/captures/" + session } // contracts/cloudshark.md 0
 	for _, p := range parts {
 		pv := PartView{
 			Number: p.Number, Of: p.Of, Name: p.Name, Size: p.Size, Packets: p.Packets,

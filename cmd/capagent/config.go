@@ -86,7 +86,7 @@ func (a *app) agent(ctx context.Context) (*service.Agent, error) {
 	}
 	retrying := service.OneShot
 	retrying.Patience = a.flags.wait
-	return service.Open(ctx, cfg, version, retrying, a.commandLogger(cfg))
+	return service.Open(ctx, cfg, version, service.NewGate(retrying), a.commandLogger(cfg))
 }
 
 // commandLogger says less than the daemon's: a person reads beside it.

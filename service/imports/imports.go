@@ -129,7 +129,7 @@ func (im *run) look(ctx context.Context, f found) (Entry, error) {
 		return e.failed(Unreadable, "unreadable", safefile.Cause(err)), nil
 	}
 	defer func() { _ = file.Close() }()
-	if !looksLikeCapture(f.name) && !service.IsCapture(file) {
+	if !service.LooksLikeCapture(f.name) && !service.IsCapture(file) {
 		e.State, e.Reason = Skipped, "not a capture file"
 		return e, nil
 	}

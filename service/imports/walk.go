@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"capagent/internal/safefile"
 )
@@ -99,20 +98,6 @@ func below(top, path string) string {
 		return rel
 	}
 	return filepath.Base(path)
-}
-
-// looksLikeCapture says that a name promises a capture, so that content which
-// is none deserves a word.
-func looksLikeCapture(name string) bool {
-	name = strings.ToLower(filepath.Base(name))
-	for _, wrap := range []string{".gz", ".zst", ".gzip", ".zstd"} {
-		name = strings.TrimSuffix(name, wrap)
-	}
-	switch filepath.Ext(name) {
-	case ".pcap", ".pcapng", ".cap", ".dmp", ".ntar", ".pcapgz":
-		return true
-	}
-	return strings.Contains(name, ".pcap") // rotated: x.pcap1, x.pcap.20260102
 }
 
 // Inside reports whether a file made at path would lie in one of the trees
