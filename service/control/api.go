@@ -1,0 +1,189 @@
+// Package control is the way to steer a running agent from the same machine:
+// HTTP with JSON (package local says how it gets from one process to the other).
+// The Server is the agent's part, the Client that of the commands.
+//
+//	GET  /v1/status
+//	GET  /v1/captures?state=&case=&source=&destination=&ids=&after=&limit=&newest=   JSON lines
+//	GET  /v1/captures/{number, session or start of a SHA-256}
+//	POST /v1/retry    {"ids": [1, 2]}, {"all": true}, or {} for what is queued
+//	POST /v1/reload   {}
+//	POST /v1/verify   {"ids": [1, 2]}, or {} for everything   JSON lines, the last one the result
+//
+// A failure is {"error": "...", "hint": "..."} with the status that fits; one
+// that comes in the middle of JSON lines is such an object as the last line,
+// which has no "id" then. Nobody is served a web page's request: whatever has an
+// Origin is refused.
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"capagent/internal/ledger"
+	"capagent/internal/paths"
+	"capagent/service"
+	"capagent/service/control/local"
+)
+
+// Config is the table [control].
+type Config = local.Config
+
+// Where is the place at which one agent can be reached.
+type Where = local.Where
+
+// ErrNoAgent says that nothing listens where the agent would.
+var ErrNoAgent = local.ErrNoAgent
+
+// ErrGone says that the agent ended, or let go of a call, before its answer was
+// complete.
+var ErrGone = errors.New("the agent went away")
+
+// Place says where the agent of stateDir listens; server and client both ask it.
+func Place(cfg Config, stateDir string, own paths.Paths) Where {
+	return local.Place(cfg, stateDir, own)
+}
+
+// Status is what `capagent status --json` prints. What is not known is null;
+// lists are never null.
+type Status struct {
+	Version            string                        `json:"version"` // of the agent where one runs, else of the command
+	StateDir           string                        `json:"state_dir"`
+	Destination        string                        `json:"destination"`
+	Captures           map[ledger.State]ledger.Count `json:"captures"`
+	OldestQueued       *time.Time                    `json:"oldest_queued"`
+	PossibleDuplicates int64                         `json:"possible_duplicates"`
+	Pauses             []Pause                       `json:"pauses"`
+	Agent              *Agent                        `json:"agent"` // null when none runs
+}
+
+// Pause is a destination that takes no captures, as the ledger has it.
+type Pause struct {
+	Destination string     `json:"destination"`
+	Class       string     `json:"class"`
+	Reason      string     `json:"reason"`
+	Since       time.Time  `json:"since"`
+	Until       *time.Time `json:"until"` // null: until someone or something changes it
+}
+
+// AgentState is how the agent fares as a whole.
+type AgentState string
+
+// The states of an agent.
+const (
+	Running  AgentState = "running"
+	Degraded AgentState = "degraded" // something does not work; Problems say what
+	Paused   AgentState = "paused"   // the destination takes nothing
+	Draining AgentState = "draining" // it ends
+)
+
+// Agent is what only the running agent knows.
+type Agent struct {
+	PID         int              `json:"pid"`
+	Started     time.Time        `json:"started"`
+	State       AgentState       `json:"state"`
+	Text        string           `json:"text"` // one line for people, the same as the service manager's
+	Uploading   []Uploading      `json:"uploading"`
+	Reloaded    *time.Time       `json:"reloaded"`     // when the configuration was last read again
+	ConfigError *string          `json:"config_error"` // why the last reload failed; null when it did not
+	Problems    []Problem        `json:"problems"`
+	Watches     []Watch          `json:"watches"`
+	Destination DestinationState `json:"destination_state"`
+	Disk        Disk             `json:"disk"`
+}
+
+// Uploading is a capture on its way.
+type Uploading struct {
+	ID   int64  `json:"id"`
+	Name string `json:"name"`
+	Size int64  `json:"size"`
+	Sent *int64 `json:"sent"` // bytes of this attempt
+}
+
+// Problem is one cause of trouble, told once for all that suffer from it.
+type Problem struct {
+	Class string    `json:"class"`
+	Text  string    `json:"text"`
+	Hint  *string   `json:"hint"`
+	Since time.Time `json:"since"`
+	Count int64     `json:"count"` // how often it was met
+}
+
+// Watch is a folder that is looked after.
+type Watch struct {
+	Path     string     `json:"path"`
+	State    string     `json:"state"`
+	Error    *string    `json:"error"`
+	Files    int64      `json:"files"`
+	Pending  int64      `json:"pending"` // of Files: not known to be complete yet
+	LastScan *time.Time `json:"last_scan"`
+}
+
+// DestinationState says whether the destination takes captures.
+type DestinationState struct {
+	State service.DoorState `json:"state"`
+	// Kind is failure.Error.Kind of the cause, as text: "pause" where the
+	// destination refuses until somebody mends something, "retry" where it fails.
+	Kind   *string    `json:"kind"`
+	Class  *string    `json:"class"`
+	Reason *string    `json:"reason"`
+	Hint   *string    `json:"hint"`
+	Since  *time.Time `json:"since"`
+	Until  *time.Time `json:"until"` // when it is asked again; a new refusal has a new one
+}
+
+// Disk is the room where the state is kept, in bytes.
+type Disk struct {
+	Free       int64 `json:"free"`
+	SpoolBytes int64 `json:"spool_bytes"`
+	MinFree    int64 `json:"min_free"` // that is to stay free; 0: no such limit
+}
+
+// whole is s with empty lists where there are none.
+func (s Status) whole() Status {
+	fill(&s.Pauses)
+	if s.Agent != nil {
+		a := *s.Agent
+		fill(&a.Uploading)
+		fill(&a.Problems)
+		fill(&a.Watches)
+		s.Agent = &a
+	}
+	return s
+}
+
+func fill[T any](list *[]T) {
+	if *list == nil {
+		*list = []T{}
+	}
+}
+
+// Recorded returns what the ledger alone can say, for an agent to add itself
+// to. l is nil where nothing was recorded yet.
+func Recorded(ctx context.Context, version string, cfg *service.Config, l *ledger.Ledger) (Status, error) {
+	v := Status{
+		Version: version, StateDir: cfg.StateDir(), Destination: cfg.Destination(),
+		Captures: map[ledger.State]ledger.Count{}, Pauses: []Pause{},
+	}
+	if l == nil {
+		return v, nil
+	}
+	s, err := l.Counts(ctx)
+	if err != nil {
+		return v, err
+	}
+	v.Captures, v.PossibleDuplicates = s.States, s.PossibleDuplicates
+	v.OldestQueued = known(s.OldestQueued)
+	pauses, err := l.Pauses(ctx)
+	for _, p := range pauses {
+		v.Pauses = append(v.Pauses, Pause{p.Destination, p.Class, p.Reason, p.Since, known(p.Until)})
+	}
+	return v, err
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
