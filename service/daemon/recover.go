@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"capagent/internal/failure"
+	"capagent/internal/quote"
+	"capagent/service"
+)
+
+// recoverSpool gives every file of the spool that the ledger does not know a row:
+// a crash came between its seal and its record. Copies that were cut short are
+// deleted; their originals are read again. What another process is writing
+// (standard input) is left alone.
+func (d *Daemon) recoverSpool(ctx context.Context, g *generation) {
+	dir := d.opts.Config.SpoolDir()
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.problems.raise("spool", dir, "the spool can't be read: "+err.Error(), "")
+		return
+	}
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			return
+		}
+		path := filepath.Join(dir, e.Name())
+		part := strings.HasSuffix(e.Name(), ".part")
+		switch {
+		case !e.Type().IsRegular():
+		case part && strings.HasPrefix(e.Name(), "copy-"):
+			_ = os.Remove(path) // tried again at the next start
+		case !part:
+			d.recoverFile(ctx, g, path)
+		}
+	}
+}
+
+func (d *Daemon) recoverFile(ctx context.Context, g *generation, path string) {
+	known, err := d.ledger.HasPath(ctx, path)
+	if err != nil {
+		d.troubled(err)
+	}
+	if known || err != nil {
+		return
+	}
+	c, err := g.agent.Add(ctx, path, service.AddOptions{Source: "recovered", Owned: true})
+	if err != nil && failure.As(err).Kind != failure.Permanent {
+		d.troubled(err)
+		return
+	}
+	d.log.Warn().Str("class", "recovered").Int64("capture", c.ID).Str("path", path).
+		Msg("recorded " + quote.Path(filepath.Base(path)) + ", which a crash had left in the spool")
+	g.sender.poke()
+}
