@@ -95,7 +95,8 @@ func (a *app) commandLogger(cfg service.Config) zerolog.Logger {
 	if configured, ok := cfg.LogLevel(); ok {
 		level = configured.String()
 	}
-	return a.logger(level, cfg.Log.Format)
+	log, _ := a.logger(level, cfg.Log.Format)
+	return log
 }
 
 // openAgent is agent, or one to look around with, which neither needs a token nor
@@ -112,8 +113,8 @@ func (a *app) openAgent(ctx context.Context, lookOnly bool) (*service.Agent, err
 }
 
 // readLedger opens the ledger for looking only; nil when there is none yet.
-func (a *app) readLedger(ctx context.Context) (*ledger.Ledger, error) {
-	agent, err := a.openAgent(ctx, true)
+func (a *app) readLedger(ctx context.Context, cfg service.Config) (*ledger.Ledger, error) {
+	agent, err := service.OpenToLook(ctx, cfg, a.commandLogger(cfg))
 	if err != nil {
 		return nil, err
 	}

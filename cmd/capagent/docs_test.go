@@ -10,10 +10,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // docFiles are the pages whose commands are run.
-var docFiles = []string{"README.md", "docs/commands.md", "docs/configuration.md", "docs/import.md", "docs/sandbox.md"}
+var docFiles = []string{"README.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/import.md", "docs/sandbox.md"}
 
 // notHere are commands that other tests run, or that only a person can.
 var notHere = regexp.MustCompile(`^(make (demo|test)\b|capagent sandbox (--dir|$))`)
@@ -53,6 +54,10 @@ func runLines(t *testing.T, lines []string) {
 			continue // the sandbox's address and token are set in their place
 		}
 		ran++
+		if background, ok := strings.CutSuffix(line, "&"); ok {
+			startAgentLine(t, dir, env, background)
+			continue
+		}
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
 		cmd.Dir, cmd.Env = dir, env
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -61,6 +66,30 @@ func runLines(t *testing.T, lines []string) {
 	}
 	if ran == 0 {
 		t.Error("the page shows no command")
+	}
+}
+
+// startAgentLine runs a line that starts the agent, and waits until it answers.
+func startAgentLine(t *testing.T, dir string, env []string, line string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "exec "+line)
+	cmd.Dir, cmd.Env = dir, env
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	deadline := time.Now().Add(patience)
+	for {
+		status := exec.CommandContext(t.Context(), "sh", "-c", "capagent status --json")
+		status.Dir, status.Env = dir, env
+		out, err := status.Output()
+		if err == nil && bytes.Contains(out, []byte(`"agent":{`)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: no agent answers: %v\n%s", line, err, out)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

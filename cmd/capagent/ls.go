@@ -11,7 +11,6 @@ import (
 
 	"capagent/internal/ledger"
 	"capagent/internal/quote"
-	"capagent/service"
 )
 
 func (a *app) lsCommand() *cobra.Command {
@@ -20,7 +19,7 @@ func (a *app) lsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "ls",
 		Short:   "List captures and their links",
-		Example: "  capagent ls --state failed\n  capagent ls --case 2026-017 --json",
+		Example: "  capagent ls --state failed\n  capagent ls --newest --limit 20\n  capagent ls --case 2026-017 --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, s := range states {
@@ -37,6 +36,7 @@ func (a *app) lsCommand() *cobra.Command {
 	f.StringVar(&filter.Case, "case", "", "only captures of case `ID`")
 	f.StringVar(&filter.Source, "source", "", "only captures from `SOURCE` (import, upload, stdin)")
 	f.IntVar(&filter.Limit, "limit", 0, "at most `N` captures")
+	f.BoolVar(&filter.Newest, "newest", false, "newest first")
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(strings.Split(stateNames(), ", "), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -50,35 +50,38 @@ func stateNames() string {
 }
 
 func (a *app) ls(cmd *cobra.Command, filter ledger.Filter) (err error) {
-	l, err := a.readLedger(cmd.Context())
-	if l == nil || err != nil {
+	from, err := a.reader(cmd.Context())
+	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer from.Close()
 	if a.json {
 		flush := a.buffered()
 		defer func() { err = errors.Join(err, flush()) }()
-		for c, err := range l.List(cmd.Context(), filter) {
+		for v, err := range from.List(cmd.Context(), filter) {
 			if err != nil {
 				return err
 			}
-			if err := a.encode(service.NewView(c)); err != nil {
+			if err := a.encode(v); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
+	if empty(from) {
+		return nil
+	}
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tSTATE\tFIRST PACKET\tPACKETS\tFILE\tLINK")
-	for c, err := range l.List(cmd.Context(), filter) {
+	for v, err := range from.List(cmd.Context(), filter) {
 		if err != nil {
 			return err
 		}
-		link := c.SessionURL
+		link := deref(v.SessionURL)
 		if link == "" {
-			link = orDash(quote.Text(c.Reason))
+			link = orDash(deref(v.Error))
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\t%s\n", c.ID, c.State, stamp(c.First), c.Packets, quote.Path(c.Name), link)
+		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\t%s\n", deref(v.ID), quote.Text(string(v.State)), stamp(deref(v.First)), v.Packets, quote.Path(v.Name), quote.Text(link))
 	}
 	return table.Flush()
 }

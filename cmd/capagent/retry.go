@@ -10,6 +10,7 @@ import (
 	"capagent/internal/ledger"
 	"capagent/internal/quote"
 	"capagent/service"
+	"capagent/service/control"
 )
 
 func (a *app) retryCommand() *cobra.Command {
@@ -19,7 +20,11 @@ func (a *app) retryCommand() *cobra.Command {
 		Short: "Send what is queued, or try failed captures again",
 		Long: `Without arguments, send every capture that is queued. With an ID (a number, the
 start of a SHA-256), try that capture again, also when it failed for good; with
---all, everything that is queued or failed.`,
+--all, everything that is queued or failed.
+
+Where an agent runs, it does the sending, with its own token: the command asks
+it, and tells what becomes of the captures, until none was on its way for --wait. With --url or
+--token-file the command sends by itself, as the agent would send elsewhere.`,
 		Args: atMostOne("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all && len(args) > 0 {
@@ -34,6 +39,21 @@ start of a SHA-256), try that capture again, also when it failed for good; with
 }
 
 func (a *app) retry(ctx context.Context, args []string, all bool) error {
+	if a.flags.url == "" && a.flags.tokenFile == "" {
+		client, _, err := a.reach(ctx)
+		if err == nil {
+			defer client.Close()
+			return a.retryThere(ctx, client, args, all)
+		}
+		if !errors.Is(err, control.ErrNoAgent) {
+			return err
+		}
+	}
+	return a.retryHere(ctx, args, all)
+}
+
+// retryHere sends without an agent.
+func (a *app) retryHere(ctx context.Context, args []string, all bool) error {
 	agent, err := a.agent(ctx)
 	if err != nil {
 		return err
@@ -50,7 +70,7 @@ func (a *app) retry(ctx context.Context, args []string, all bool) error {
 			return fmt.Errorf("retry %s: %w", quote.Path(args[0]), err)
 		}
 		if c.Destination != agent.Destination() {
-			return fmt.Errorf("retry %s: it was meant for %s; --url sends it there, `capagent upload` sends it here", quote.Path(args[0]), c.Destination)
+			return meantFor(args[0], c.Destination)
 		}
 		captures = append(captures, c)
 	} else {
@@ -65,6 +85,10 @@ func (a *app) retry(ctx context.Context, args []string, all bool) error {
 		return err
 	}
 	return a.resend(ctx, agent, captures)
+}
+
+func meantFor(arg, destination string) error {
+	return fmt.Errorf("retry %s: it was meant for %s; --url sends it there, `capagent upload` sends it here", quote.Path(arg), quote.Text(destination))
 }
 
 func (a *app) resend(ctx context.Context, agent *service.Agent, captures []ledger.Capture) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"capagent/internal/logs"
 	"capagent/internal/quote"
 	"capagent/internal/secret"
 )
@@ -73,14 +74,15 @@ evidence, each content once, with a link or a reason for every file.
 	f.BoolVar(&a.json, "json", false, "print JSON: one object, or a line per item")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	root.AddCommand(
-		a.uploadCommand(), a.importCommand(), a.lsCommand(), a.showCommand(), a.statusCommand(),
-		a.retryCommand(), a.checkCommand(), a.pathsCommand(), a.sandboxCommand(), a.versionCommand(),
+		a.runCommand(), a.uploadCommand(), a.importCommand(), a.lsCommand(), a.showCommand(), a.statusCommand(),
+		a.retryCommand(), a.verifyCommand(), a.reloadCommand(), a.checkCommand(), a.pathsCommand(), a.sandboxCommand(), a.versionCommand(),
 	)
 	return root
 }
 
-// logger writes JSON where a machine reads, lines where a person does.
-func (a *app) logger(level, format string) zerolog.Logger {
+// logger returns a log at level, or at what --log-level says. Its Limiter is the
+// daemon's to run; a command that ends soon can leave it.
+func (a *app) logger(level, format string) (zerolog.Logger, *logs.Limiter) {
 	if a.logLevel != "" {
 		level = a.logLevel
 	}
@@ -88,11 +90,14 @@ func (a *app) logger(level, format string) zerolog.Logger {
 	if err != nil || level == "" {
 		l = zerolog.WarnLevel
 	}
-	w := a.stderr
-	if format == "console" || format == "auto" && a.onTerminal {
-		w = zerolog.ConsoleWriter{Out: w, NoColor: os.Getenv("NO_COLOR") != "" || !a.onTerminal, TimeFormat: "15:04:05"}
+	opts := logs.Options{
+		Out: a.stderr, Level: l, Format: format, Terminal: a.onTerminal, NoColor: os.Getenv("NO_COLOR") != "", Env: os.Getenv,
+		Mask: func(line []byte) []byte { return []byte(a.redactor.String(string(line))) },
 	}
-	return zerolog.New(w).Level(l).With().Timestamp().Logger()
+	if m, ok := a.stderr.(masked); ok {
+		opts.File, _ = m.w.(*os.File)
+	}
+	return logs.New(opts)
 }
 
 // masked masks each Write; messages, JSON objects and log lines are written whole.

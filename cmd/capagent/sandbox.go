@@ -98,9 +98,10 @@ func (a *app) sandbox(ctx context.Context, opts sandboxOptions) error {
 	if err != nil {
 		return err
 	}
+	log, _ := a.logger("warn", "auto")
 	server, err := cloudsharktest.New(cloudsharktest.Options{
 		Dir: filepath.Join(ready.Dir, "captures"), Tokens: []cloudsharktest.Token{{Value: token}},
-		AllowCut: true, LoopbackNames: true, KeepRequests: 1, BaseURL: ready.URL, Log: a.logger("warn", "auto"),
+		AllowCut: true, LoopbackNames: true, KeepRequests: 1, BaseURL: ready.URL, Log: log,
 	})
 	if err != nil {
 		return err

@@ -20,21 +20,14 @@ func (a *app) showCommand() *cobra.Command {
 		Long:  "Show one capture, named by its number, the start of its SHA-256, or its session.",
 		Args:  exactlyOne("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := a.readLedger(cmd.Context())
+			from, err := a.reader(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if l == nil {
-				return fmt.Errorf("show %s: %w", quote.Path(args[0]), ledger.ErrNotFound)
-			}
-			defer l.Close()
-			c, err := l.Lookup(cmd.Context(), args[0])
+			defer from.Close()
+			v, err := from.Show(cmd.Context(), args[0])
 			if err != nil {
 				return fmt.Errorf("show %s: %w", quote.Path(args[0]), err)
-			}
-			v, err := service.FullView(cmd.Context(), l, c)
-			if err != nil {
-				return err
 			}
 			if a.json {
 				return a.encode(v)
@@ -48,29 +41,30 @@ func (a *app) show(v service.View) error {
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	row := func(key string, value any) {
 		if text := fmt.Sprint(value); text != "" {
-			fmt.Fprintf(table, "%s\t%s\n", key, text)
+			fmt.Fprintf(table, "%s\t%s\n", quote.Text(key), quote.Text(text))
 		}
 	}
-	row("id", *v.ID)
+	row("id", deref(v.ID))
 	row("state", v.State)
 	row("link", deref(v.SessionURL))
-	row("error", quote.Text(deref(v.Error)))
+	row("error", deref(v.Error))
 	row("file", quote.Path(v.Path))
 	row("name", quote.Path(v.Name))
 	row("source", v.Source)
-	row("case", quote.Text(deref(v.Case)))
-	row("tags", quote.Text(strings.Join(v.Tags, ", ")))
+	row("case", deref(v.Case))
+	row("destination", deref(v.Destination))
+	row("tags", strings.Join(v.Tags, ", "))
 	row("size", fmt.Sprintf("%d bytes (%s)", v.Size, humanize.IBytes(uint64(v.Size))))
 	row("packets", fmt.Sprintf("%d (%s), %s", v.Packets, humanize.IBytes(uint64(v.PacketBytes)), v.Format))
-	if v.First != nil {
+	if v.First != nil && v.Last != nil {
 		row("first", v.First.Format("2006-01-02T15:04:05.000000000Z07:00"))
 		row("last", v.Last.Format("2006-01-02T15:04:05.000000000Z07:00"))
 	}
 	row("link types", strings.Join(v.LinkTypes, ", "))
-	row("note", quote.Text(deref(v.Note)))
+	row("note", deref(v.Note))
 	row("sha256", v.SHA256)
 	row("sha1", v.SHA1)
-	row("session name", quote.Text(deref(v.SessionName)))
+	row("session name", deref(v.SessionName))
 	if v.DuplicateOf != nil {
 		row("same content as", fmt.Sprintf("capture %d", *v.DuplicateOf))
 	}
@@ -83,18 +77,20 @@ func (a *app) show(v service.View) error {
 	for _, s := range v.Steps {
 		text := fmt.Sprintf("%s, %s", s.State, count(s.Attempts, "attempt"))
 		if s.Error != nil && s.State != ledger.StepDone {
-			text += ": " + quote.Text(*s.Error)
+			text += ": " + *s.Error
 		} else if s.Note != nil {
-			text += ": " + quote.Text(*s.Note)
+			text += ": " + *s.Note
 		}
 		row("step "+s.Name, text)
 	}
 	return table.Flush()
 }
 
-func deref(s *string) string {
-	if s == nil {
-		return ""
+// deref returns the zero value for what is not known.
+func deref[T any](v *T) T {
+	if v == nil {
+		var zero T
+		return zero
 	}
-	return *s
+	return *v
 }

@@ -1,42 +1,27 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"capagent/internal/ledger"
 	"capagent/internal/quote"
+	"capagent/service"
+	"capagent/service/control"
 )
-
-// statusView is what `status --json` prints.
-type statusView struct {
-	Version            string                        `json:"version"`
-	StateDir           string                        `json:"state_dir"`
-	Destination        string                        `json:"destination"`
-	Captures           map[ledger.State]ledger.Count `json:"captures"`
-	OldestQueued       *time.Time                    `json:"oldest_queued"`
-	PossibleDuplicates int64                         `json:"possible_duplicates"`
-	Pauses             []pauseView                   `json:"pauses"`
-}
-
-type pauseView struct {
-	Destination string    `json:"destination"`
-	Class       string    `json:"class"`
-	Reason      string    `json:"reason"`
-	Since       time.Time `json:"since"`
-}
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Say how many captures are where, and what stands in the way",
+		Short: "Say whether the agent runs, how many captures are where, and what stands in the way",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, err := a.status(cmd)
+			v, err := a.status(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -48,51 +33,129 @@ func (a *app) statusCommand() *cobra.Command {
 	}
 }
 
-func (a *app) status(cmd *cobra.Command) (statusView, error) {
-	v := statusView{Version: version, Captures: map[ledger.State]ledger.Count{}, Pauses: []pauseView{}}
-	cfg, err := a.config(cmd.Context())
+func (a *app) status(ctx context.Context) (control.Status, error) {
+	from, err := a.reader(ctx)
 	if err != nil {
-		return v, err
+		return control.Status{}, err
 	}
-	v.StateDir, v.Destination = cfg.StateDir(), cfg.Destination()
-	l, err := a.readLedger(cmd.Context())
-	if l == nil || err != nil {
-		return v, err
+	defer from.Close()
+	if _, wrong := a.config(ctx); wrong != nil {
+		a.say("the configuration has mistakes; `capagent check` lists them")
 	}
-	defer l.Close()
-	s, err := l.Counts(cmd.Context())
-	if err != nil {
-		return v, err
-	}
-	v.Captures, v.PossibleDuplicates = s.States, s.PossibleDuplicates
-	if !s.OldestQueued.IsZero() {
-		v.OldestQueued = &s.OldestQueued
-	}
-	pauses, err := l.Pauses(cmd.Context())
-	for _, p := range pauses {
-		v.Pauses = append(v.Pauses, pauseView{p.Destination, p.Class, p.Reason, p.Since})
-	}
-	return v, err
+	return from.Status(ctx)
 }
 
-func (a *app) showStatus(v statusView) error {
+func (a *app) showStatus(v control.Status) error {
+	if v.Agent == nil {
+		fmt.Fprintln(a.stdout, "no agent is running")
+	} else {
+		fmt.Fprintf(a.stdout, "running since %s, pid %d: %s\n", stamp(v.Agent.Started), v.Agent.PID, quote.Text(v.Agent.Text))
+	}
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(table, "capagent\t%s\n", v.Version)
-	fmt.Fprintf(table, "destination\t%s\n", orDash(v.Destination))
-	fmt.Fprintf(table, "state\t%s\n", quote.Path(v.StateDir))
+	row := func(key, format string, args ...any) {
+		fmt.Fprintf(table, "%s\t%s\n", key, quote.Text(fmt.Sprintf(format, args...)))
+	}
+	row("capagent", "%s", v.Version)
+	row("destination", "%s", orDash(v.Destination))
+	if v.Agent != nil {
+		showDestination(row, v.Agent.Destination)
+	}
+	row("state", "%s", quote.Path(v.StateDir))
 	for _, s := range ledger.States {
 		if c, ok := v.Captures[s]; ok {
-			fmt.Fprintf(table, "%s\t%d (%s)\n", s, c.Captures, humanize.IBytes(uint64(c.Bytes)))
+			row(string(s), "%d (%s)", c.Captures, bytesOf(c.Bytes))
 		}
 	}
 	if v.OldestQueued != nil {
-		fmt.Fprintf(table, "oldest queued\t%s\n", stamp(*v.OldestQueued))
+		row("oldest queued", "%s", stamp(*v.OldestQueued))
 	}
 	if v.PossibleDuplicates > 0 {
-		fmt.Fprintf(table, "possible duplicates\t%d\n", v.PossibleDuplicates)
+		row("possible duplicates", "%d", v.PossibleDuplicates)
 	}
 	for _, p := range v.Pauses {
-		fmt.Fprintf(table, "paused\t%s since %s: %s\n", p.Destination, stamp(p.Since), quote.Text(p.Reason))
+		if v.Agent == nil || p.Destination != v.Destination { // the agent knows better
+			row("paused", "%s since %s: %s", p.Destination, stamp(p.Since), p.Reason)
+		}
 	}
-	return table.Flush()
+	if v.Agent != nil {
+		showAgent(row, v.Agent)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if v.Agent != nil && v.Version != version {
+		a.hint("this command is capagent %s; restart the agent to run that version", version)
+	}
+	return nil
 }
+
+type rowFunc func(key, format string, args ...any)
+
+func showDestination(row rowFunc, d control.DestinationState) {
+	if d.State == service.DoorOpen || d.State == "" {
+		return
+	}
+	text := string(d.State)
+	if d.Since != nil {
+		text += " since " + stamp(*d.Since)
+	}
+	if d.Until != nil {
+		text += ", asked again at " + stamp(*d.Until)
+	}
+	if d.Reason != nil {
+		text += ": " + *d.Reason
+	}
+	row("", "%s", text)
+	if d.Hint != nil {
+		row("", "hint: %s", *d.Hint)
+	}
+}
+
+func showAgent(row rowFunc, g *control.Agent) {
+	for _, u := range g.Uploading {
+		size := bytesOf(u.Size)
+		if u.Sent != nil {
+			size = bytesOf(*u.Sent) + " of " + size
+		}
+		row("uploading", "%s (capture %d), %s", quote.Path(u.Name), u.ID, size)
+	}
+	for _, w := range g.Watches {
+		text := fmt.Sprintf("%s: %s, %s, %d pending", quote.Path(w.Path), w.State, count(int(w.Files), "file"), w.Pending)
+		if w.LastScan != nil {
+			text += ", scanned " + stamp(*w.LastScan)
+		}
+		row("watch", "%s", text)
+		if w.Error != nil {
+			row("", "%s", *w.Error)
+		}
+	}
+	if d := g.Disk; d.Free > 0 || d.SpoolBytes > 0 {
+		text := fmt.Sprintf("%s free, %s in the spool", bytesOf(d.Free), bytesOf(d.SpoolBytes))
+		if d.MinFree > 0 {
+			text += ", at least " + bytesOf(d.MinFree) + " is kept free"
+		}
+		row("disk", "%s", text)
+	}
+	if g.Reloaded != nil {
+		row("reloaded", "%s", stamp(*g.Reloaded))
+	}
+	if g.ConfigError != nil {
+		row("configuration", "the last reload failed; the one before is in force:")
+		for line := range strings.Lines(*g.ConfigError) {
+			row("", "%s", strings.TrimRight(line, "\n"))
+		}
+	}
+	for _, p := range g.Problems {
+		times := ""
+		if p.Count > 1 {
+			times = fmt.Sprintf(", %d times", p.Count)
+		}
+		row("problem", "since %s%s: %s", stamp(p.Since), times, p.Text)
+		if p.Hint != nil {
+			row("", "hint: %s", *p.Hint)
+		}
+	}
+}
+
+// bytesOf prints a number of bytes that nobody vouches for.
+func bytesOf(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

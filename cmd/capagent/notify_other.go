@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// notify is for systemd.
+func notify(string) {}

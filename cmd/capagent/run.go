@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"capagent/internal/instance"
+	"capagent/internal/paths"
+	"capagent/service/control"
+	"capagent/service/daemon"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	grace := daemon.DefaultGrace
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Watch folders and upload what appears, until stopped",
+		Long: `Run the agent in the foreground: watch the folders of the configuration
+([[watch]]), record every completed capture file, and upload it. This is what
+the system's service runs.
+
+SIGTERM or Ctrl-C stops it: uploads under way get --grace to end, a second
+signal ends it at once. SIGHUP reads the configuration again; when that is
+wrong, the agent goes on with the last good one.`,
+		Example: "  capagent run\n  capagent run --config /etc/capagent/agent.toml --log-level debug",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.runDaemon(cmd.Context(), grace) },
+	}
+	cmd.Flags().DurationVar(&grace, "grace", grace, "let uploads go on for `DURATION` after the first signal")
+	return cmd
+}
+
+func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
+	cfg, err := a.fullConfig(ctx)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	log, limiter := a.logger(cfg.Log.Level, cfg.Log.Format)
+	limiting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var limited sync.WaitGroup
+	limited.Go(func() { limiter.Run(limiting) })
+	defer func() { stop(); limited.Wait(); _ = limiter.Close() }()
+	for _, text := range cfg.Loaded.Warnings {
+		log.Warn().Str("class", "config").Msg(text)
+	}
+	hup, ignore := signals(reloadSignals)
+	defer ignore()
+	other, ignoreOther := signals(otherSignals)
+	defer ignoreOther()
+	own, _ := paths.Default(a.configPath) // a user's own places can be unknown
+	err = daemon.Run(ctx, daemon.Options{
+		Config: cfg, Load: a.fullConfig, Version: version, Log: log, Grace: grace,
+		Ready: func() { notify("READY=1") }, Stopping: func() { notify("STOPPING=1") },
+		Told:   func(text string) { notify("STATUS=" + text) },
+		Reload: hup, Rotate: other, Control: control.Place(cfg.Control, cfg.StateDir(), own), Redactor: a.redactor,
+	})
+	var taken *instance.TakenError
+	if errors.As(err, &taken) {
+		a.hint("%s", "stop that one first, or give this one its own state_dir")
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil // told to stop while it was starting: that is no failure
+	}
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	return nil
+}
+
+// signals passes these signals on until stop is called. None are none: to
+// signal.Notify they would be all.
+func signals(these []os.Signal) (passed <-chan os.Signal, stop func()) {
+	c := make(chan os.Signal, 1)
+	if len(these) > 0 {
+		signal.Notify(c, these...)
+	}
+	return c, func() { signal.Stop(c) }
+}
