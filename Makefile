@@ -6,7 +6,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 
-.PHONY: build demo demo-stop test lint fmt cross bench campaign fuzz captures
+.PHONY: build demo demo-stop test lint fmt cross bench campaign crash soak wine fuzz captures
 
 build: ## the program, in ./capagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
@@ -40,6 +40,18 @@ bench: build ## beside what a user would pick instead, in one run
 campaign: ## 20,000 files, 20 kills; then 4 GB through 64 MB (minutes)
 	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestImportSurvivesKills|TestBigFileStaysSmall' \
 	  -campaign.files 20000 -campaign.kills 20 -campaign.big 4GiB
+
+CRASH := go test ./internal/faulttest/crash -count=1 -v -timeout 6h
+crash: ## 2,000 kills, every system call, 1,000 power cuts, full and failing disks, mutants (hours; as root)
+	$(CRASH) -run 'TestKills|TestEverySyscall|TestPowerCuts|TestTroublePasses|TestMutantsAreCaught' \
+	  -crash.kills 2000 -crash.syscalls all -crash.cuts 1000 -crash.slow -crash.mutants
+
+soak: ## an hour of bad networks, and 30 simulated days (as root)
+	go test ./service/daemon -count=1 -v -timeout 60m -run TestDays -daemon.days 30
+	$(CRASH) -run TestBadNetworks -crash.soak 60m
+
+wine: ## the tests that touch the system, built for Windows, under Wine (10 minutes)
+	internal/tools/wine/run.sh
 
 FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME
