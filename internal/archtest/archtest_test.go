@@ -25,7 +25,7 @@ var gopacketAllowed = map[string]string{
 // leaves import nothing of ours.
 var leaves = []string{
 	"internal/ledger", "internal/pcapio", "internal/failure", "internal/safefile", "internal/sums",
-	"internal/quote", "internal/secret", "internal/paths",
+	"internal/quote", "internal/secret", "internal/paths", "internal/disk", "internal/logs",
 }
 
 // layers from the bottom up. A package may import its own layer's subpackages
