@@ -29,7 +29,10 @@ type phase struct {
 }
 
 var phases = []phase{
-	{name: "good", share: 2},
+	// A backlog that is sent at once needs more than anything else: so that what
+	// comes later is measured against it, there is one early, too.
+	{name: "server down at first", share: 2, down: true, begin: func(s *soak) error { s.sandbox.Stop(); return nil }},
+	{name: "good", share: 2, begin: func(s *soak) error { return s.sandbox.Restart(s.ctx) }},
 	{name: "20 % of the packets lost", share: 4, begin: func(s *soak) error { return s.network.Lose(20) }},
 	{name: "1 Mbit/s", share: 4, begin: func(s *soak) error { return s.network.Slow("1mbit") }},
 	{name: "5 % of the packets reset", share: 4, begin: func(s *soak) error { return s.network.Reset(50) }},
