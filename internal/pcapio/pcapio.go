@@ -65,6 +65,7 @@ type Reader struct {
 	// beforeSkip is told of a record that is too large for the buffer, before
 	// any byte of it is given up. It may be nil.
 	beforeSkip func(record) error
+	described  Described
 
 	pcap    pcapHeader
 	guessed bool // the layout of pcap's records

@@ -111,6 +111,9 @@ func (r *Reader) nextBlock(p *Packet) (bool, error) {
 		return false, err
 	}
 	r.pos += n
+	if !r.last.packet {
+		r.tell()
+	}
 	return r.last.packet, nil
 }
 

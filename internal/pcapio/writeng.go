@@ -24,12 +24,17 @@ type Interface struct {
 	OS, Hardware      string
 	LinkType          int
 	SnapLen           uint32 // 0: no limit
+	MAC               []byte // left out when it does not have 6 bytes
+	Speed             uint64 // bits per second
 }
 
 // Stats are an interface's counts at the end of a capture. A negative count is
-// left out.
+// left out; so are a start and an end of 0 and an empty comment.
 type Stats struct {
 	Time     int64 // nanoseconds since the epoch
+	Start    int64 // likewise, when the capture began
+	End      int64 // and ended
+	Comment  string
 	Received int64
 	Dropped  int64 // by the interface
 	OSDrop   int64 // by the operating system
@@ -82,6 +87,12 @@ func (w *PcapngWriter) AddInterface(i Interface) (int, error) {
 	b.u32(i.SnapLen)
 	b.text(2, i.Name)
 	b.text(3, i.Description)
+	if len(i.MAC) == 6 {
+		b.option(6, i.MAC)
+	}
+	if i.Speed != 0 {
+		b.option(8, binary.LittleEndian.AppendUint64(nil, i.Speed))
+	}
 	b.option(optTsResol, []byte{9})
 	if i.Filter != "" {
 		b.text(11, "\x00"+i.Filter) // 0: a filter expression
@@ -124,12 +135,15 @@ func (w *PcapngWriter) WriteStats(iface int, s Stats) error {
 	if err := w.check(iface); err != nil {
 		return err
 	}
-	if s.Time < 0 {
-		return fmt.Errorf("write pcapng: the time %d ns is outside of the format", s.Time)
+	if ns := min(s.Time, s.Start, s.End); ns < 0 {
+		return fmt.Errorf("write pcapng: the time %d ns is outside of the format", ns)
 	}
 	b := w.begin(blockStats)
 	b.u32(uint32(iface))
 	b.stamp(s.Time)
+	b.text(1, s.Comment)
+	b.time(2, s.Start)
+	b.time(3, s.End)
 	b.count(4, s.Received)
 	b.count(5, s.Dropped)
 	b.count(6, s.Accepted)
@@ -219,6 +233,12 @@ func (b *block) option(code uint16, value []byte) {
 func (b *block) text(code uint16, s string) {
 	if s != "" {
 		b.option(code, []byte(s))
+	}
+}
+
+func (b *block) time(code uint16, ns int64) {
+	if ns != 0 {
+		b.option(code, binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(ns>>32)), uint32(ns)))
 	}
 }
 

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package pcapfile
+
+const noFollow = 0
