@@ -86,7 +86,7 @@ func newHTTP(c Config, version string) (*httpx.Client, error) {
 		UserAgent: "capagent/" + version, Table: "cloudshark",
 		AllowHTTP: c.AllowHTTP, CAFile: c.CAFile, Pins: c.Pins,
 		IdleTimeout: c.Timeout.Std(), Bandwidth: c.Bandwidth.BytesPerSecond(),
-		MaxConns: c.Concurrency, PathSecret: c.Token,
+		MaxConns: c.Concurrency, PathSecret: c.Token, Connecting: c.Connecting,
 	})
 }
 

@@ -33,6 +33,9 @@ type Config struct {
 	AllowHTTP    bool            `toml:"allow_http"`
 	CAFile       string          `toml:"ca_file"`
 	Pins         []string        `toml:"pins"` // "sha256/BASE64"
+
+	// Connecting is told of each connection, for captures to leave it out.
+	Connecting httpx.Connecting `toml:"-"`
 }
 
 // The values of Config.Method and ledger.Capture.Method.

@@ -24,6 +24,15 @@ type conn struct {
 	moved    atomic.Int64
 	asked    atomic.Bool
 	answered atomic.Int64 // 0 when nothing came yet
+	closed   func()       // told once that the connection is over; may be nil
+}
+
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	if c.closed != nil {
+		c.closed()
+	}
+	return err
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
@@ -57,19 +66,17 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 
 // dialer connects; with local it refuses every address that is not this machine's
 // own, after names were resolved, so that no name can talk its way around it.
-func dialer(timeout time.Duration, local bool) func(context.Context, string, string) (net.Conn, error) {
-	d := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
-	if local {
-		d.Control = func(_, address string, _ syscall.RawConn) error {
-			ap, err := netip.ParseAddrPort(address)
-			if err != nil || !ap.Addr().Unmap().WithZone("").IsLoopback() {
+// connecting is told of each connection, unless it is nil.
+func dialer(timeout time.Duration, local bool, connecting Connecting) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		d := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+		d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
+			if ap, err := netip.ParseAddrPort(address); local && (err != nil || !ap.Addr().Unmap().WithZone("").IsLoopback()) {
 				return fmt.Errorf("%w to %s", errPlain, address)
 			}
 			return nil
 		}
-	}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := d.DialContext(ctx, network, address)
+		c, closed, err := dial(ctx, d, network, address, connecting)
 		if err != nil {
 			return nil, err
 		}
@@ -80,10 +87,21 @@ func dialer(timeout time.Duration, local bool) func(context.Context, string, str
 			_ = tcp.SetLinger(0)
 			limitUnsent(tcp)
 		}
-		w := &conn{Conn: c}
+		w := &conn{Conn: c, closed: closed}
 		w.moved.Store(now())
 		return w, nil
 	}
+}
+
+// dial connects, and says what to call when the connection is over (or nil).
+func dial(ctx context.Context, d *net.Dialer, network, address string, connecting Connecting) (c net.Conn, closed func(), err error) {
+	if connecting == nil {
+		c, err = d.DialContext(ctx, network, address)
+		return c, nil, err
+	}
+	ours := &own{connecting: connecting}
+	c, err = ours.connect(ctx, d, network, address)
+	return c, ours.connected(c), err
 }
 
 // watch cancels a request when its connection is silent for too long, or when a

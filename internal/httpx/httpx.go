@@ -71,6 +71,8 @@ type Options struct {
 	Bandwidth   int64 // bytes/s of all request bodies together, 0 for no limit
 	MaxConns    int   // connections to one host at a time, 0 for no limit
 
+	Connecting Connecting // is told of each connection; nil: nobody is
+
 	// PathSecret replaces the first Placeholder segment of every request's path;
 	// unset, paths are sent as they are.
 	PathSecret secret.Secret
@@ -113,7 +115,7 @@ func newClient(o Options, proxy func(*http.Request) (*url.URL, error)) (*Client,
 	c.secure = &http.Transport{
 		Proxy:                  hideProxy(proxy),
 		OnProxyConnectResponse: judgeProxy,
-		DialContext:            dialer(o.ConnectTimeout, false),
+		DialContext:            dialer(o.ConnectTimeout, false, o.Connecting),
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		DisableCompression:     true, // a reply's size is what the wire carries
@@ -130,7 +132,7 @@ func newClient(o Options, proxy func(*http.Request) (*url.URL, error)) (*Client,
 	if !o.AllowHTTP {
 		// A proxy would carry the secret off this machine.
 		c.plain.Proxy = nil
-		c.plain.DialContext = dialer(o.ConnectTimeout, true)
+		c.plain.DialContext = dialer(o.ConnectTimeout, true, o.Connecting)
 	}
 	return c, nil
 }
