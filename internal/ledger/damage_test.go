@@ -352,7 +352,7 @@ func TestWhatIsNotDamageIsNotSetAside(t *testing.T) {
 		ok(t, err)
 		time.AfterFunc(300*time.Millisecond, func() { _ = tx.Rollback() })
 		l := open(t, path, Options{})
-		checkExample(t, l)
+		checkExample(t, l, len(migrations))
 	})
 	t.Run("no permission", func(t *testing.T) {
 		if os.Getuid() == 0 || runtime.GOOS == "windows" {

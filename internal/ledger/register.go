@@ -32,6 +32,7 @@ type Found struct {
 	Reason      string // for people, when the state is not Queued
 	Stamp       string // when not "": Original is remembered with it and the capture, for Recall
 	Original    string // the file that Path is a copy of; "" when Path is the file itself
+	Live        *Live  // what is known besides of a capture that the agent took itself
 }
 
 // Registered is a found capture's row.
@@ -44,7 +45,7 @@ type Registered struct {
 // stands for one (Path, SHA256, Destination). Where it exists already, a capture
 // that is done, purged or failed is returned as it is; any other one takes the
 // new description (source, name, case, tags, comment, method, keylog, owned,
-// inspection) and keeps its state, except that a quarantined or held one that is
+// inspection, and live where there is any) and keeps its state, except that a quarantined or held one that is
 // now found Queued is queued, and a quarantined one goes wherever Found says.
 // The results are in the order of found. A batch of a few hundred is one commit;
 // memory grows with the batch.
@@ -84,11 +85,11 @@ const insertCapture = `INSERT INTO captures (
 	source, path, name, case_name, destination, state, reason, owned,
 	format, wrapper, size, payload_size, sha256, sha1, packets, packet_bytes, first_packet, last_packet,
 	disorder, link_types, interfaces, truncated, note, tags, comment, method, keylog, session_name,
-	created, updated) VALUES (
+	created, updated, live) VALUES (
 	?, ?, ?, ?, ?, ?, ?, ?,
 	?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 	?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-	?, ?) ON CONFLICT (path, sha256, destination) DO NOTHING RETURNING id`
+	?, ?, ?) ON CONFLICT (path, sha256, destination) DO NOTHING RETURNING id`
 
 func newRegistrar(ctx context.Context, tx *txn, now time.Time) (*registrar, error) {
 	r := &registrar{tx: tx, now: now}
@@ -116,10 +117,14 @@ func (r *registrar) register(ctx context.Context, f Found) (Registered, error) {
 	if err := checkCapture(0, "", c.State); err != nil {
 		return Registered{}, err
 	}
-	err := r.insert.QueryRowContext(ctx, c.Source, c.Path, c.Name, c.Case, c.Destination, c.State, c.Reason, c.Owned,
+	live, err := liveValue(c.Live)
+	if err != nil {
+		return Registered{}, err
+	}
+	err = r.insert.QueryRowContext(ctx, c.Source, c.Path, c.Name, c.Case, c.Destination, c.State, c.Reason, c.Owned,
 		c.Format, c.Wrapper, c.Size, c.PayloadSize, c.SHA256, c.SHA1, c.Packets, c.PacketBytes, stamp(c.First), stamp(c.Last),
 		c.Disorder, list(c.LinkTypes), c.Interfaces, c.Truncated, c.Note, list(c.Tags), c.Comment, c.Method, c.Keylog, c.SessionName,
-		stamp(c.Created), stamp(c.Updated)).Scan(&c.ID)
+		stamp(c.Created), stamp(c.Updated), live).Scan(&c.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return r.again(ctx, c)
 	}
@@ -148,15 +153,19 @@ func (r *registrar) again(ctx context.Context, found Capture) (Registered, error
 	case Done, Purged, Failed:
 		return Registered{Capture: old}, nil
 	}
-	_, err := r.tx.ExecContext(ctx, `UPDATE captures SET source = ?, name = ?, case_name = ?, owned = ?, format = ?, wrapper = ?,
+	live, err := liveValue(found.Live)
+	if err != nil {
+		return Registered{}, err
+	}
+	_, err = r.tx.ExecContext(ctx, `UPDATE captures SET source = ?, name = ?, case_name = ?, owned = ?, format = ?, wrapper = ?,
 		size = ?, payload_size = ?, sha1 = ?, packets = ?, packet_bytes = ?, first_packet = ?, last_packet = ?, disorder = ?,
 		link_types = ?, interfaces = ?, truncated = ?, note = ?, tags = ?, comment = ?, method = ?, keylog = ?,
-		session_name = ?, updated = ?
+		session_name = ?, updated = ?, live = coalesce(nullif(?, ''), live)
 		WHERE id = ?`,
 		found.Source, found.Name, found.Case, found.Owned, found.Format, found.Wrapper,
 		found.Size, found.PayloadSize, found.SHA1, found.Packets, found.PacketBytes, stamp(found.First), stamp(found.Last), found.Disorder,
 		list(found.LinkTypes), found.Interfaces, found.Truncated, found.Note, list(found.Tags), found.Comment, found.Method, found.Keylog,
-		found.SessionName, stamp(r.now),
+		found.SessionName, stamp(r.now), live,
 		old.ID)
 	if err != nil {
 		return Registered{}, err
@@ -197,6 +206,7 @@ func (f Found) capture(now time.Time) Capture {
 		Source: f.Source, Path: f.Path, Name: f.Name, Case: f.Case, Destination: f.Destination,
 		State: f.State, Reason: f.Reason, Owned: f.Owned, Inspection: f.Inspection,
 		Tags: validTexts(f.Tags), Comment: f.Comment, Method: f.Method, Keylog: f.Keylog, SessionName: f.SessionName,
+		Live:    f.Live,
 		Created: now, Updated: now,
 	}
 	c.First, c.Last = inRange(c.First), inRange(c.Last)

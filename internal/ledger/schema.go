@@ -169,6 +169,9 @@ CREATE TABLE events (
 	capture INTEGER NOT NULL,
 	data    TEXT NOT NULL
 ) STRICT;
+`, `
+-- what is known of captures that the agent took itself, a JSON object
+ALTER TABLE captures ADD COLUMN live TEXT NOT NULL DEFAULT '';
 `}
 
 // schemaProbe fails when a table or column that this version uses is missing.

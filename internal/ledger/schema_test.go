@@ -34,7 +34,7 @@ func TestLedgersOfAllVersionsOpen(t *testing.T) {
 			if !l.Rebuilt().IsZero() {
 				t.Fatal("taken for damage")
 			}
-			checkExample(t, l)
+			checkExample(t, l, version)
 		})
 	}
 }
@@ -48,6 +48,11 @@ func makeExample(t testing.TB, l *Ledger) {
 	empty.State, empty.First, empty.Last, empty.Packets = Done, time.Time{}, time.Time{}, 0
 	broken.State, broken.Reason, broken.SHA256 = Quarantined, "not a capture", ""
 	twin, waiting, failed := found("/evidence/a2.pcap", "a"), found("/evidence/e.pcap", "e"), found("/evidence/f.pcap", "f")
+	held.Live = &Live{
+		Interfaces: []LiveInterface{{Name: "eth0", LinkType: "EN10MB", Filter: "udp", SnapLen: 262144, Received: 5, Dropped: 2}},
+		Began:      time.Unix(1700000000, 5).UTC(), Reason: "packets", Received: 5, Dropped: 2,
+		Gaps: []LiveGap{{Interface: "eth0", From: time.Unix(1700000000, 0).UTC(), To: time.Unix(1700000001, 0).UTC(), Packets: 3, Cause: "no space left on device"}},
+	}
 	r := register(t, l, plain, held, empty, broken, twin, waiting, failed)
 	mustClaim(t, l, r[0].ID, "cloudshark")
 	planParts(t, l, r[0].ID, []Part{{Number: 1, Of: 1, Prefix: []byte{0, 1}, Offset: 24, Length: 7, Size: 9, SHA256: "s", SHA1: "t", Packets: 3, First: plain.First, Last: plain.Last, Name: "n.pcap"}})
@@ -64,8 +69,12 @@ func makeExample(t testing.TB, l *Ledger) {
 	ok(t, l.SetPause(ctx, Pause{Destination: dest, Class: "quota", Reason: "full", Since: l.now(), Until: l.now().Add(time.Hour)}))
 }
 
-func checkExample(t testing.TB, l *Ledger) {
+func checkExample(t testing.TB, l *Ledger, version int) {
 	t.Helper()
+	switch live := get(t, l, 2).Live; {
+	case version < 3 && live != nil, version >= 3 && (live == nil || live.Dropped != 2 || len(live.Gaps) != 1 || live.Gaps[0].Packets != 3 || live.Interfaces[0].Name != "eth0"):
+		t.Errorf("of the live capture: %+v", live)
+	}
 	var states []State
 	for c, err := range l.List(t.Context(), Filter{}) {
 		ok(t, err)
@@ -104,7 +113,7 @@ func dumpExample(t testing.TB) string {
 	path := newPath(t)
 	l := open(t, path, Options{Now: newClock().Now})
 	makeExample(t, l)
-	checkExample(t, l)
+	checkExample(t, l, len(migrations))
 	ok(t, l.Close())
 	return sqlite3CLI(t, path, ".dump") +
 		fmt.Sprintf("\nPRAGMA application_id = %d;\nPRAGMA user_version = %d;\nPRAGMA journal_mode = WAL;\n", applicationID, len(migrations))

@@ -57,7 +57,7 @@ type Inspection struct {
 // stands for one content at one path for one destination.
 type Capture struct {
 	ID          int64
-	Source      string // "import", "upload", "stdin", later "watch:<path>" or "capture:<name>"
+	Source      string // "import", "upload", "stdin", "watch:<path>" or "capture:<name>"
 	Path        string // absolute
 	Name        string // the original name as people should see it: the path below the import's root, or the base name
 	Case        string
@@ -75,7 +75,51 @@ type Capture struct {
 	SessionURL        string
 	DuplicateOf       int64 // the capture of equal content that was uploaded instead, 0 when none
 	PossibleDuplicate bool  // a second session of this content may exist
+	Live              *Live // of captures that the agent took itself; nil for others
 	Created, Updated  time.Time
+}
+
+// Live is what is known of a capture that the agent took from interfaces, besides
+// what lies in the file. Times are UTC, and zero where nobody saw them.
+type Live struct {
+	Interfaces []LiveInterface `json:"interfaces"`
+	Began      time.Time       `json:"began,omitzero"` // by the clock
+	Ended      time.Time       `json:"ended,omitzero"`
+	Reason     string          `json:"reason"`          // why the file ended: rotate.Reason
+	Recovered  bool            `json:"recovered"`       // its writer was killed: the end may be missing
+	Received   uint64          `json:"received"`        // by all interfaces, since the file before
+	Dropped    uint64          `json:"dropped"`         // by the kernel, likewise
+	Gaps       []LiveGap       `json:"gaps,omitempty"`  // at most MaxLive, the last of which may stand for more
+	Jumps      []LiveJump      `json:"jumps,omitempty"` // at most MaxLive
+	Error      string          `json:"error,omitempty"` // why the file is not good
+}
+
+// MaxLive bounds each of the lists of a Live.
+const MaxLive = 100
+
+// LiveInterface is an interface that packets came from.
+type LiveInterface struct {
+	Name     string `json:"name"`
+	LinkType string `json:"link_type"`
+	Filter   string `json:"filter"`  // "": everything
+	SnapLen  uint32 `json:"snaplen"` // bytes
+	Received uint64 `json:"received"`
+	Dropped  uint64 `json:"dropped"`
+}
+
+// LiveGap is a time of which packets are missing.
+type LiveGap struct {
+	Interface string    `json:"interface,omitempty"` // "": all
+	From      time.Time `json:"from"`
+	To        time.Time `json:"to"`
+	Packets   uint64    `json:"packets,omitempty"` // 0: not known
+	Cause     string    `json:"cause"`
+}
+
+// LiveJump is a step of the clock.
+type LiveJump struct {
+	At time.Time `json:"at"` // by the new time
+	By float64   `json:"by"` // seconds
 }
 
 // Step is one step's record.

@@ -77,3 +77,32 @@ func (l *list) Scan(v any) error {
 	}
 	return nil
 }
+
+// liveText is what is known of a live capture as it lies in the ledger: a JSON
+// object, "" where there is none.
+type liveText struct{ to **Live }
+
+func liveValue(l *Live) (string, error) {
+	if l == nil {
+		return "", nil
+	}
+	b, err := json.Marshal(l)
+	return string(b), err
+}
+
+func (l liveText) Scan(v any) error {
+	s, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("metadata is stored as %T", v)
+	}
+	*l.to = nil
+	if s == "" {
+		return nil
+	}
+	var found Live
+	if json.Unmarshal([]byte(s), &found) != nil {
+		found = Live{Error: "what was known of this capture can't be read"} // as for lists
+	}
+	*l.to = &found
+	return nil
+}
