@@ -127,6 +127,7 @@ type AddOptions struct {
 	Name    string
 	Keylog  string
 	Case    string
+	Live    *ledger.Live // of a file that the agent captured
 }
 
 // Add inspects the file at path and records it. A file that is no capture, or
@@ -149,6 +150,7 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 	found := ledger.Found{
 		Source: opts.Source, Path: path, Name: name, Case: opts.Case, Destination: a.Destination(),
 		Owned: opts.Owned, Comment: opts.Comment, Keylog: opts.Keylog, SessionName: opts.Name,
+		Live: opts.Live,
 	}
 	found.Tags = a.Tags(opts.Tags, c)
 	found.Inspection, err = a.look(ctx, path)
@@ -219,10 +221,14 @@ func (a *Agent) Send(ctx context.Context, captures []ledger.Capture, ended func(
 	})
 }
 
-// Purge deletes the agent's own file of a capture that is done; the ledger knows
-// it before. Other captures are left alone.
+// CapturePrefix begins the source of what the agent captured itself.
+const CapturePrefix = "capture:"
+
+// Purge deletes the agent's own copy of a capture that is done; the ledger knows
+// it before. Other captures are left alone, and so is what the agent captured
+// itself: that is retention's.
 func (a *Agent) Purge(ctx context.Context, c ledger.Capture) error {
-	if !c.Owned || c.State != ledger.Done {
+	if !c.Owned || c.State != ledger.Done || strings.HasPrefix(c.Source, CapturePrefix) {
 		return nil
 	}
 	err := a.Ledger.SetState(ctx, c.ID, ledger.Purged, "")

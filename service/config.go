@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/rs/zerolog"
 
+	"capagent/capture"
 	"capagent/capture/watch"
 	"capagent/internal/config"
 	"capagent/internal/logs"
+	"capagent/rotate"
 	"capagent/service/control/local"
 	"capagent/service/retention"
 	"capagent/upload"
@@ -21,13 +24,28 @@ type Config struct {
 	Agent      AgentConfig      `toml:"agent"`
 	Log        LogConfig        `toml:"log"`
 	CloudShark upload.Config    `toml:"cloudshark"`
+	Capture    []CaptureConfig  `toml:"capture"`
 	Watch      []watch.Config   `toml:"watch"`
+	Rotate     rotate.Config    `toml:"rotate"`
 	Retention  retention.Config `toml:"retention"`
 	Control    local.Config     `toml:"control"`
 
 	// Loaded tells where each value came from. It is nil in a Config that was
 	// not made by LoadConfig.
 	Loaded *config.Loaded `toml:"-"`
+}
+
+// CaptureConfig is one table [[capture]]. Keys of its rotate that are not set
+// are those of [rotate].
+type CaptureConfig struct {
+	capture.Config
+	Rotate rotate.Config `toml:"rotate"`
+}
+
+// SetDefaults sets the values that apply where a table is silent.
+func (c *CaptureConfig) SetDefaults() {
+	c.Config.SetDefaults()
+	c.Rotate.SetDefaults()
 }
 
 // AgentConfig is the table [agent].
@@ -44,7 +62,9 @@ type LogConfig struct {
 
 // DefaultConfig returns the values that apply where the configuration is silent.
 func DefaultConfig() Config {
-	return Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
+	c := Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
+	c.Rotate.SetDefaults()
+	return c
 }
 
 // LoadConfig reads and checks the configuration. stateDir is where the state
@@ -78,6 +98,7 @@ func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secre
 		errs = append(errs, loaded.Errorf("agent.state_dir", "expected a directory: %w", err))
 	}
 	errs = append(errs, cfg.checkWatches()...)
+	errs = append(errs, cfg.checkCaptures()...)
 	return cfg, config.Join(errs...)
 }
 
@@ -103,6 +124,39 @@ func (c *Config) checkWatches() []error {
 		}
 	}
 	return errs
+}
+
+// checkCaptures fills each capture's rotate in from [rotate] and checks all of them.
+func (c *Config) checkCaptures() []error {
+	errs := c.place("rotate.", c.Rotate.Validate())
+	for i := range c.Capture {
+		one, table := &c.Capture[i], fmt.Sprintf("capture[%d].", i)
+		errs = append(errs, c.place(table, one.Validate())...)
+		for k := range i {
+			if label := one.Label(); label != "" && strings.EqualFold(label, c.Capture[k].Label()) {
+				errs = append(errs, c.Loaded.Errorf(table+"name", "an earlier capture has this name (without one it is the interface's); give each its own"))
+			}
+		}
+		own := false
+		inherit(&own, c.Loaded, table+"rotate.packets", &one.Rotate.Packets, c.Rotate.Packets)
+		inherit(&own, c.Loaded, table+"rotate.size", &one.Rotate.Size, c.Rotate.Size)
+		inherit(&own, c.Loaded, table+"rotate.interval", &one.Rotate.Interval, c.Rotate.Interval)
+		inherit(&own, c.Loaded, table+"rotate.aligned", &one.Rotate.Aligned, c.Rotate.Aligned)
+		inherit(&own, c.Loaded, table+"rotate.format", &one.Rotate.Format, c.Rotate.Format)
+		if own { // what is wrong in [rotate] is said there
+			errs = append(errs, c.place(table+"rotate.", one.Rotate.Validate())...)
+		}
+	}
+	return errs
+}
+
+// inherit sets to to from unless key was set, which it notes in own.
+func inherit[T any](own *bool, l *config.Loaded, key string, to *T, from T) {
+	if l.Origin(key).Layer == config.FromDefault {
+		*to = from
+		return
+	}
+	*own = true
 }
 
 // covers says that w sees what lies directly in dir.

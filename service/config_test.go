@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"capagent/internal/config"
 )
@@ -51,6 +52,11 @@ func TestEveryMistakeIsReportedAtItsPlace(t *testing.T) {
 		{"a unit", "[cloudshark]\ntimeout = \"60 seconds\"", ":2:11: cloudshark.timeout: expected"},
 		{"a level", "[log]\nlevel = \"warning\"", ":2:1: log.level: expected one of"},
 		{"31 tags", "[cloudshark]\ntags = [" + strings.Repeat("\"t\",", 31) + "]", ":2:1: cloudshark.tags: expected at most 30"},
+		{"a capture of nothing", "[[capture]]\nname = \"x\"", ": capture[0].interface: not set"},
+		{"a filter", "[[capture]]\ninterface = \"eth0\"\nfilter = \"tcp prot 443\"", ":3:1: capture[0].filter: "},
+		{"two captures of a name", "[[capture]]\ninterface = \"eth0\"\n[[capture]]\nname = \"ETH0\"\ninterface = \"eth1\"", ":4:1: capture[1].name: an earlier capture has this name"},
+		{"a file that never ends", "[rotate]\npackets = 0", ":2:1: rotate.packets: expected a limit"},
+		{"one that never ends here", "[rotate]\nsize = \"1GiB\"\n[[capture]]\ninterface = \"eth0\"\n[capture.rotate]\npackets = 0\nsize = 0", ":6:1: capture[0].rotate.packets: expected a limit"},
 		{"a placeholder", "[cloudshark]\nname = \"{hots}-{sha}\"", ":2:1: cloudshark.name: unknown placeholder"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -74,5 +80,32 @@ func TestPlainHTTPIsForLoopbackOrOnDemand(t *testing.T) {
 		if _, err := load(t, "[cloudshark]\n"+text); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+}
+
+// A capture's own [capture.rotate] takes what it does not say from [rotate].
+func TestCapturesTakeWhatTheyDontSayFromRotate(t *testing.T) {
+	cfg, err := load(t, `
+[[capture]]
+interface = "eth0"
+[capture.rotate]
+packets = 500
+[[capture]]
+interface = "eth1,eth2"
+promiscuous = false
+[rotate]
+packets = 7
+interval = "5m"
+aligned = true
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := cfg.Capture[0], cfg.Capture[1]
+	if r := first.Rotate; r.Packets != 500 || r.Interval.Std() != 5*time.Minute || !r.Aligned || r.Format != "pcapng" {
+		t.Errorf("%+v", r)
+	}
+	if second.Rotate != cfg.Rotate || second.Label() != "eth1-eth2" || second.Promiscuous || !second.ExcludeUploads || second.Buffer != 64<<20 {
+		t.Errorf("%+v", second)
 	}
 }

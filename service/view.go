@@ -40,6 +40,7 @@ type View struct {
 	Tags              []string     `json:"tags"`
 	Findings          []struct{}   `json:"findings"` // empty until a source of findings is configured
 	Error             *string      `json:"error"`
+	Capture           *ledger.Live `json:"capture"` // of live captures
 	Parts             []PartView   `json:"parts,omitempty"`
 	Steps             []StepView   `json:"steps,omitempty"`
 }
@@ -81,6 +82,7 @@ func NewView(c ledger.Capture) View {
 		SessionID: known(c.SessionID), SessionURL: known(c.SessionURL), SessionName: known(c.SessionName),
 		DuplicateOf: known(c.DuplicateOf), PossibleDuplicate: c.PossibleDuplicate,
 		Tags: list(c.Tags), Findings: []struct{}{}, Error: known(c.Reason),
+		Capture: c.Live,
 	}
 	if !utf8.ValidString(c.Path) {
 		v.PathBase64 = base64.StdEncoding.EncodeToString([]byte(c.Path))

@@ -14,7 +14,7 @@ import (
 )
 
 // docFiles are the pages whose commands are run.
-var docFiles = []string{"README.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/import.md", "docs/sandbox.md"}
+var docFiles = []string{"README.md", "docs/capture.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/import.md", "docs/sandbox.md"}
 
 // notHere are commands that other tests run, or that only a person can.
 var notHere = regexp.MustCompile(`^(make (demo|test)\b|capagent sandbox (--dir|$))`)
@@ -119,7 +119,10 @@ func docsFolder(t *testing.T) (dir string, env []string) {
 	copyFile("web.pcap", "web.pcap")
 	keys := "CLIENT_RANDOM " + strings.Repeat("00", 32) + " " + strings.Repeat("11", 48) + "\n"
 	writeFile(t, filepath.Join(dir, "tls-keys.log"), []byte(keys), 0o600)
-	writeFile(t, filepath.Join(bin, "capagent"), []byte("#!/bin/sh\n"+asProgram+"=1 exec "+os.Args[0]+` "$@"`+"\n"), 0o700)
+	// Not every machine has an interface called eth0, and something to capture.
+	noise := "{ [ \"$1\" != capture ] || for i in {1..30}; do echo > /dev/udp/127.0.0.1/53; : <> /dev/tcp/127.0.0.1/443; sleep 0.1; done; } >/dev/null 2>&1 &\n"
+	writeFile(t, filepath.Join(bin, "curl"), []byte("#!/bin/sh\nexec sleep 0.5\n"), 0o700)
+	writeFile(t, filepath.Join(bin, "capagent"), []byte("#!/bin/bash\n"+noise+"set -- \"${@/#eth0/lo}\"\n"+asProgram+"=1 exec "+os.Args[0]+` "$@"`+"\n"), 0o700)
 	writeFile(t, filepath.Join(bin, "tcpdump"), []byte("#!/bin/sh\nexec cat '"+examples+"/vlan.pcap'\n"), 0o700)
 	if _, err := exec.LookPath("jq"); err != nil {
 		writeFile(t, filepath.Join(bin, "jq"), []byte("#!/bin/sh\nexec grep -q session_url\n"), 0o700)

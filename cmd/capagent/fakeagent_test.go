@@ -73,6 +73,10 @@ func startAgent(t *testing.T, configPath string, env []string) (f *fakeAgent, st
 	return f, stop
 }
 
+func (f *fakeAgent) Rotate(context.Context, string) ([]control.Rotated, error) {
+	return nil, &control.Error{Status: 404, Text: "no live capture is configured"}
+}
+
 func (f *fakeAgent) end() error {
 	f.work.Wait()
 	return f.ledger.Close()

@@ -21,14 +21,15 @@ func (a *app) runCommand() *cobra.Command {
 	grace := daemon.DefaultGrace
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Watch folders and upload what appears, until stopped",
-		Long: `Run the agent in the foreground: watch the folders of the configuration
-([[watch]]), record every completed capture file, and upload it. This is what
-the system's service runs.
+		Short: "Capture and watch folders, and upload what comes, until stopped",
+		Long: `Run the agent in the foreground: capture from interfaces ([[capture]]), watch
+folders ([[watch]]), record every completed capture file, and upload it. This is
+what the system's service runs.
 
 SIGTERM or Ctrl-C stops it: uploads under way get --grace to end, a second
 signal ends it at once. SIGHUP reads the configuration again; when that is
-wrong, the agent goes on with the last good one.`,
+wrong, the agent goes on with the last good one. SIGUSR1 ends the files that live
+captures are writing, as capagent rotate does.`,
 		Example: "  capagent run\n  capagent run --config /etc/capagent/agent.toml --log-level debug",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.runDaemon(cmd.Context(), grace) },
@@ -55,14 +56,16 @@ func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
 	}
 	hup, ignore := signals(reloadSignals)
 	defer ignore()
-	other, ignoreOther := signals(otherSignals)
-	defer ignoreOther()
+	rotate, ignoreRotate := signals(rotateSignals)
+	defer ignoreRotate()
+	trigger, ignoreTrigger := signals(triggerSignals)
+	defer ignoreTrigger()
 	own, _ := paths.Default(a.configPath) // a user's own places can be unknown
 	err = daemon.Run(ctx, daemon.Options{
 		Config: cfg, Load: a.fullConfig, Version: version, Log: log, Grace: grace,
 		Ready: func() { notify("READY=1") }, Stopping: func() { notify("STOPPING=1") },
 		Told:   func(text string) { notify("STATUS=" + text) },
-		Reload: hup, Rotate: other, Control: control.Place(cfg.Control, cfg.StateDir(), own), Redactor: a.redactor,
+		Reload: hup, Rotate: rotate, Trigger: trigger, System: systemName(), Control: control.Place(cfg.Control, cfg.StateDir(), own), Redactor: a.redactor,
 	})
 	var taken *instance.TakenError
 	if errors.As(err, &taken) {

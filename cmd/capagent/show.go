@@ -61,6 +61,7 @@ func (a *app) show(v service.View) error {
 		row("last", v.Last.Format("2006-01-02T15:04:05.000000000Z07:00"))
 	}
 	row("link types", strings.Join(v.LinkTypes, ", "))
+	showLive(row, v.Capture)
 	row("note", deref(v.Note))
 	row("sha256", v.SHA256)
 	row("sha1", v.SHA1)
@@ -84,6 +85,42 @@ func (a *app) show(v service.View) error {
 		row("step "+s.Name, text)
 	}
 	return table.Flush()
+}
+
+// showLive shows what is known of a capture that the agent took itself.
+func showLive(row func(key string, value any), l *ledger.Live) {
+	if l == nil {
+		return
+	}
+	for _, i := range l.Interfaces {
+		text := fmt.Sprintf("%s (%s), %d received, %d dropped", i.Name, i.LinkType, i.Received, i.Dropped)
+		if i.Filter != "" {
+			text += ", filter " + i.Filter
+		}
+		if i.SnapLen > 0 {
+			text += fmt.Sprintf(", %d bytes of each", i.SnapLen)
+		}
+		row("interface", text)
+	}
+	for _, g := range l.Gaps {
+		text := fmt.Sprintf("%s to %s", stamp(g.From), stamp(g.To))
+		if g.Packets > 0 {
+			text += fmt.Sprintf(", %d packets", g.Packets)
+		}
+		if g.Interface != "" {
+			text += " of " + g.Interface
+		}
+		row("missing", text+": "+g.Cause)
+	}
+	for _, j := range l.Jumps {
+		row("clock", fmt.Sprintf("set by %+.3f s at %s", j.By, stamp(j.At)))
+	}
+	if l.Recovered {
+		row("recovered", "the agent was killed while it wrote or recorded this file: its end may be missing")
+	} else {
+		row("ended by", l.Reason)
+	}
+	row("warning", l.Error)
 }
 
 // deref returns the zero value for what is not known.

@@ -9,6 +9,7 @@ import (
 
 // What `run` does with signals besides ending.
 var (
-	reloadSignals = []os.Signal{syscall.SIGHUP}
-	otherSignals  = []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2}
+	reloadSignals  = []os.Signal{syscall.SIGHUP}
+	rotateSignals  = []os.Signal{syscall.SIGUSR1}
+	triggerSignals = []os.Signal{syscall.SIGUSR2}
 )

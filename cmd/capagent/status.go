@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"text/tabwriter"
 
@@ -129,6 +130,9 @@ func showAgent(row rowFunc, g *control.Agent) {
 			row("", "%s", *w.Error)
 		}
 	}
+	for _, c := range g.Captures {
+		showCapture(row, c)
+	}
 	if d := g.Disk; d.Free > 0 || d.SpoolBytes > 0 {
 		text := fmt.Sprintf("%s free, %s in the spool", bytesOf(d.Free), bytesOf(d.SpoolBytes))
 		if d.MinFree > 0 {
@@ -156,6 +160,31 @@ func showAgent(row rowFunc, g *control.Agent) {
 		}
 	}
 }
+
+func showCapture(row rowFunc, c control.Capture) {
+	text := fmt.Sprintf("%s on %s: %s", c.Name, strings.Join(c.Interfaces, ", "), c.State)
+	if c.Since != nil {
+		text += " since " + stamp(*c.Since)
+	}
+	row("capture", "%s", text)
+	text = fmt.Sprintf("%s (%s) in %s", countOf(c.Packets, "packet"), bytesOf(c.Bytes), countOf(c.Files, "file"))
+	if c.Open != nil {
+		text += fmt.Sprintf(", %s (%s) not sealed yet", countOf(c.Open.Packets, "packet"), bytesOf(c.Open.Size))
+	}
+	if c.LastSealed != nil {
+		text += ", last sealed " + stamp(*c.LastSealed)
+	}
+	row("", "%s", text)
+	if c.Dropped+c.Lost > 0 {
+		row("", "%d dropped by the kernel, %d lost at the disk", c.Dropped, c.Lost)
+	}
+	if c.Problem != nil {
+		row("", "%s", *c.Problem)
+	}
+}
+
+// countOf is count for what may be large.
+func countOf(n uint64, what string) string { return count(int(min(n, math.MaxInt)), what) }
 
 // bytesOf prints a number of bytes that nobody vouches for.
 func bytesOf(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

@@ -7,6 +7,7 @@
 //	GET  /v1/captures/{number, session or start of a SHA-256}
 //	POST /v1/retry    {"ids": [1, 2]}, {"all": true}, or {} for what is queued
 //	POST /v1/reload   {}
+//	POST /v1/rotate   {"name": "lan"}, or {} for every live capture
 //	POST /v1/verify   {"ids": [1, 2]}, or {} for everything   JSON lines, the last one the result
 //
 // A failure is {"error": "...", "hint": "..."} with the status that fits; one
@@ -88,6 +89,7 @@ type Agent struct {
 	ConfigError *string          `json:"config_error"` // why the last reload failed; null when it did not
 	Problems    []Problem        `json:"problems"`
 	Watches     []Watch          `json:"watches"`
+	Captures    []Capture        `json:"captures"`
 	Destination DestinationState `json:"destination_state"`
 	Disk        Disk             `json:"disk"`
 }
@@ -119,6 +121,45 @@ type Watch struct {
 	LastScan *time.Time `json:"last_scan"`
 }
 
+// Capture is a live capture. Its counts are since the agent began it.
+type Capture struct {
+	Name       string       `json:"name"`
+	State      CaptureState `json:"state"`
+	Interfaces []string     `json:"interfaces"`
+	Filter     string       `json:"filter"`
+	Since      *time.Time   `json:"since"`   // it captures without a break; null: it does not
+	Packets    uint64       `json:"packets"` // captured
+	Dropped    uint64       `json:"dropped"` // by the kernel, for want of room in memory
+	Lost       uint64       `json:"lost"`    // for want of room on the disk, or by its errors
+	Bytes      int64        `json:"bytes"`   // written
+	Files      uint64       `json:"files"`   // sealed
+	Open       *OpenFile    `json:"open"`    // null: no packet since the last file
+	LastSealed *time.Time   `json:"last_sealed"`
+	Problem    *string      `json:"problem"`
+}
+
+// CaptureState is how a live capture fares.
+type CaptureState string
+
+// The states of a live capture.
+const (
+	Capturing CaptureState = "capturing"
+	Waiting   CaptureState = "waiting" // it can't be opened; Problem says why
+)
+
+// OpenFile is what is in files that are not sealed yet, mostly one.
+type OpenFile struct {
+	Packets uint64 `json:"packets"`
+	Size    int64  `json:"size"` // about
+}
+
+// Rotated is a live capture of which the open file was ended.
+type Rotated struct {
+	Name    string  `json:"name"`
+	Files   int     `json:"files"`   // that were sealed meanwhile, and are recorded
+	Problem *string `json:"problem"` // what stands in the capture's way
+}
+
 // DestinationState says whether the destination takes captures.
 type DestinationState struct {
 	State service.DoorState `json:"state"`
@@ -147,6 +188,7 @@ func (s Status) whole() Status {
 		fill(&a.Uploading)
 		fill(&a.Problems)
 		fill(&a.Watches)
+		fill(&a.Captures)
 		s.Agent = &a
 	}
 	return s

@@ -133,6 +133,14 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.object(ctx, http.MethodPost, "/v1/reload", struct{}{}, &reloaded{})
 }
 
+// Rotate ends the open file of the live capture called name, or of all when it is
+// "" (Backend.Rotate).
+func (c *Client) Rotate(ctx context.Context, name string) ([]Rotated, error) {
+	var v rotated
+	err := c.object(ctx, http.MethodPost, "/v1/rotate", rotation{name}, &v)
+	return v.Rotated, err
+}
+
 // Verify has the agent compare what lies on the disk with what was recorded
 // (service.Verify): all of it, or the files of captures ids. each is told of every
 // capture as it is done.

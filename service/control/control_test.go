@@ -100,7 +100,7 @@ func TestStatusArrivesWhole(t *testing.T) {
 		if err != nil || len(want.Captures) != 3 {
 			t.Fatalf("%+v, %v", want, err)
 		}
-		want.Agent.Problems, want.Agent.Watches = []control.Problem{}, []control.Watch{} // never null
+		want.Agent.Problems, want.Agent.Watches, want.Agent.Captures = []control.Problem{}, []control.Watch{}, []control.Capture{} // never null
 		got, err := c.Status(t.Context())
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%v\n%s", err, diff)
@@ -120,6 +120,17 @@ func TestDeedsAreAskedOfTheAgent(t *testing.T) {
 			asked = "reload"
 			return answer
 		}
+		r.rotate = func(_ context.Context, name string) ([]control.Rotated, error) {
+			asked = "rotate " + name
+			return []control.Rotated{{Name: "lan", Files: 1}}, answer
+		}
+		rotate := func(name string) (int, error) {
+			all, err := c.Rotate(t.Context(), name)
+			if err != nil {
+				return 0, err
+			}
+			return all[0].Files, nil
+		}
 		for _, tc := range []struct {
 			do   func() (int, error)
 			want string
@@ -129,6 +140,8 @@ func TestDeedsAreAskedOfTheAgent(t *testing.T) {
 			{func() (int, error) { return c.Retry(t.Context(), nil, true) }, "retry [] true", 2},
 			{func() (int, error) { return c.Retry(t.Context(), nil, false) }, "retry [] false", 2},
 			{func() (int, error) { return 0, c.Reload(t.Context()) }, "reload", 0},
+			{func() (int, error) { return rotate("") }, "rotate ", 1},
+			{func() (int, error) { return rotate("lan") }, "rotate lan", 1},
 		} {
 			asked, answer = "", nil
 			if n, err := tc.do(); err != nil || n != tc.n || asked != tc.want {

@@ -30,6 +30,7 @@ func (s *Server) handler(b Backend) http.Handler {
 	route("GET", "/v1/captures/{id}", show(b))
 	route("POST", "/v1/retry", retry(b))
 	route("POST", "/v1/reload", reload(b))
+	route("POST", "/v1/rotate", rotate(b))
 	route("POST", "/v1/verify", s.verify(b))
 	mux.HandleFunc("/", s.guarded(func(r *http.Request, _ *reply) error {
 		return &Error{Status: http.StatusNotFound, Text: "no such call: " + quote.Path(r.URL.Path)}
@@ -224,6 +225,30 @@ func reload(b Backend) call {
 			return &Error{Status: http.StatusUnprocessableEntity, Text: fmt.Sprint(err), Hint: asError(err).Hint}
 		}
 		return out.object(http.StatusOK, reloaded{true})
+	}
+}
+
+// rotation is what rotate is given.
+type rotation struct {
+	Name string `json:"name,omitempty"` // "": every live capture
+}
+
+// rotated is what it answers.
+type rotated struct {
+	Rotated []Rotated `json:"rotated"`
+}
+
+func rotate(b Backend) call {
+	return func(r *http.Request, out *reply) error {
+		var what rotation
+		if err := body(r, out, &what); err != nil {
+			return err
+		}
+		all, err := b.Rotate(r.Context(), what.Name)
+		if err != nil {
+			return err
+		}
+		return out.object(http.StatusOK, rotated{all})
 	}
 }
 

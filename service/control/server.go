@@ -33,6 +33,10 @@ type Backend interface {
 	// Reload reads the configuration again. After an error, the text of which
 	// is for the user, the old one stays.
 	Reload(ctx context.Context) error
+	// Rotate ends the open file of the live capture called name, or of all when
+	// it is "", and returns when what was captured until then is recorded. An
+	// Error of status 404 says that there is none.
+	Rotate(ctx context.Context, name string) ([]Rotated, error)
 }
 
 // Bounds of what callers may ask for. They are trusted with the agent, but a

@@ -76,6 +76,9 @@ func (d *Daemon) Status(ctx context.Context) (control.Status, error) {
 			Path: f.config.Path, State: s.State, Error: word(s.Error), Files: int64(s.Files), Pending: int64(s.Pending), LastScan: when(s.LastScan),
 		})
 	}
+	for _, l := range d.captures.list() {
+		a.Captures = append(a.Captures, l.status())
+	}
 	a.Disk.MinFree = g.config.Retention.MinFree.Bytes()
 	if free, _, _, err := disk.Free(d.opts.Config.StateDir()); err == nil {
 		a.Disk.Free = int64(min(free, 1<<62))

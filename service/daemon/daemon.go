@@ -17,6 +17,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"capagent/capture"
+	engine "capagent/capture/live"
 	"capagent/internal/instance"
 	"capagent/internal/ledger"
 	"capagent/internal/secret"
@@ -41,9 +43,12 @@ type Options struct {
 	Stopping func()
 	// Told is called with a line for people when what the agent does has changed.
 	Told func(text string)
-	// Reload asks for a reload each time something comes. Rotate will ask for a
-	// new file of every live capture; until there is any it is only answered.
-	Reload, Rotate <-chan os.Signal
+	// System is what this machine runs, for capture files to tell.
+	System string
+	// Reload asks for a reload each time something comes, Rotate for a new file of
+	// every live capture. Trigger will release a window of them; until there is
+	// one it is only answered.
+	Reload, Rotate, Trigger <-chan os.Signal
 	// Grace is how long uploads may go on after the end was asked for.
 	Grace time.Duration
 
@@ -51,6 +56,7 @@ type Options struct {
 	// be part of.
 	assemble            func(service.Config, *ledger.Ledger, *service.Door) (*service.Agent, error)
 	ask                 func(context.Context) error
+	open                capture.Opener
 	made                func(*Daemon)
 	noEvents, noControl bool
 }
@@ -66,6 +72,8 @@ type Daemon struct {
 	problems *problems
 	started  time.Time
 	keeper   *keeper
+	captures *captures
+	recorder *recorder
 
 	mu          sync.Mutex
 	now         *generation
@@ -82,6 +90,10 @@ type Daemon struct {
 // Run is the daemon's life. It returns nil when ctx ended it.
 func Run(ctx context.Context, opts Options) (err error) {
 	d := &Daemon{opts: opts, log: opts.Log, started: time.Now().UTC(), problems: newProblems(opts.Log)}
+	d.recorder, d.captures = newRecorder(d), &captures{d: d, open: engine.Open, ready: make(chan struct{})}
+	if opts.open != nil {
+		d.captures.open = opts.open
+	}
 	if opts.made != nil {
 		opts.made(d)
 	}
@@ -124,18 +136,24 @@ func (d *Daemon) run(ctx context.Context, unclean bool) error {
 		d.log.Warn().Str("class", "unclean").Msg("the agent did not end by itself last time; what it was doing is looked up before anything is repeated")
 	}
 	d.begin(first)
+	d.captures.set(first.config.Capture)
 	var own sync.WaitGroup
 	// These outlive the uploads, whose ends they record and tell.
 	lasting, rest := context.WithCancel(context.WithoutCancel(ctx))
 	defer rest()
 	own.Go(func() { d.keeper.run(lasting) })
-	own.Go(func() { d.recoverSpool(lasting, first) })
+	own.Go(func() {
+		left := d.salvage() // may take its time
+		close(d.captures.ready)
+		d.recoverSpool(lasting, first, left)
+	})
+	own.Go(func() { d.recorder.run(lasting) })
 	own.Go(func() { d.obey(lasting) })
 	if server := d.listen(ctx); server != nil {
 		own.Go(func() { d.serve(lasting, server) })
 	}
 	d.log.Info().Int("pid", os.Getpid()).Str("version", d.opts.Version).Str("state_dir", d.opts.Config.StateDir()).
-		Str("destination", first.agent.Destination()).Int("folders", len(first.folders)).Msg("ready")
+		Str("destination", first.agent.Destination()).Int("folders", len(first.folders)).Int("captures", len(first.config.Capture)).Msg("ready")
 	if d.opts.Ready != nil {
 		d.opts.Ready()
 	}
@@ -158,8 +176,10 @@ func (d *Daemon) obey(ctx context.Context) {
 			return
 		case <-d.opts.Reload:
 			_ = d.Reload(ctx) // it says itself what went wrong
-		case s := <-d.opts.Rotate:
-			d.log.Info().Stringer("signal", s).Msg("there is no live capture to rotate or release")
+		case <-d.opts.Rotate:
+			d.rotateAll(ctx)
+		case s := <-d.opts.Trigger:
+			d.log.Info().Stringer("signal", s).Msg("nothing is held that could be released")
 		}
 	}
 }
@@ -181,17 +201,35 @@ func (d *Daemon) drain(abandon context.CancelFunc) error {
 	if d.opts.Stopping != nil {
 		d.opts.Stopping()
 	}
+	// First what is captured: all that the kernel holds, into the last file and
+	// the ledger.
+	stuck := d.endCaptures()
 	ended := make(chan struct{})
 	go func() { d.running.Wait(); close(ended) }()
 	if within(ended, d.opts.Grace) {
-		return nil
+		return stuck
 	}
 	d.log.Warn().Msg("the time is over: uploads are given up and looked for at the next start")
 	abandon()
 	if within(ended, giveUp) {
-		return nil
+		return stuck
 	}
 	return errStuck
+}
+
+// endCaptures ends the live captures and has their last files recorded. What
+// can't be recorded now is found at the next start.
+func (d *Daemon) endCaptures() error {
+	if !within(d.captures.end(), giveUp) {
+		d.log.Error().Msg("a capture does not end: its disk or its interface does not answer")
+		return errStuck
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(d.parent), giveUp)
+	defer stop()
+	if err := d.recorder.settle(ctx); err != nil {
+		d.log.Warn().Msg("files of the spool are not recorded yet: that is done at the next start")
+	}
+	return nil
 }
 
 // within waits for c at most d, and reports whether it was closed.

@@ -27,6 +27,8 @@ type generation struct {
 
 // generation builds the parts of a configuration; nothing runs yet.
 func (d *Daemon) generation(cfg service.Config) (*generation, error) {
+	// All that the agent sends is left out by captures that want it so.
+	cfg.CloudShark.Connecting = d.captures.flows.Connecting
 	g := &generation{config: cfg}
 	ask, assemble := d.opts.ask, d.opts.assemble
 	if ask == nil {
@@ -139,6 +141,7 @@ func (d *Daemon) tryReload(ctx context.Context) error {
 	// What was wrong may be mended now: ask at once.
 	g.door.Hurry()
 	d.begin(g)
+	d.captures.set(cfg.Capture)
 	return nil
 }
 

@@ -79,6 +79,9 @@ func (in *intake) run(ctx context.Context) {
 	var readers sync.WaitGroup
 	for range max(2, runtime.GOMAXPROCS(0)) {
 		readers.Go(func() {
+			if len(in.agent.Config.Capture) > 0 {
+				lowPriority()
+			}
 			for {
 				select {
 				case f := <-in.files:

@@ -44,7 +44,7 @@ func (p *problems) raise(class, about, text, hint string) bool {
 	key := problemKey{class, about}
 	if known := p.now[key]; known != nil {
 		known.Count++
-		known.Text = text
+		known.Text, known.Hint = text, hint
 		return false
 	}
 	if len(p.now) < maxProblems {

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 
 	"capagent/internal/failure"
 	"capagent/internal/quote"
+	"capagent/rotate"
 	"capagent/service"
 )
 
@@ -17,13 +17,10 @@ import (
 // a crash came between its seal and its record. Copies that were cut short are
 // deleted; their originals are read again. What another process is writing
 // (standard input) is left alone.
-func (d *Daemon) recoverSpool(ctx context.Context, g *generation) {
+//
+// entries are what was there before anything was captured anew.
+func (d *Daemon) recoverSpool(ctx context.Context, g *generation, entries []fs.DirEntry) {
 	dir := d.opts.Config.SpoolDir()
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.problems.raise("spool", dir, "the spool can't be read: "+err.Error(), "")
-		return
-	}
 	for _, e := range entries {
 		if ctx.Err() != nil {
 			return
@@ -48,7 +45,11 @@ func (d *Daemon) recoverFile(ctx context.Context, g *generation, path string) {
 	if known || err != nil {
 		return
 	}
-	c, err := g.agent.Add(ctx, path, service.AddOptions{Source: "recovered", Owned: true})
+	opts := service.AddOptions{Source: "recovered", Owned: true}
+	if source, ok := sourceOf(path); ok {
+		opts.Source, opts.Live = source, liveOf(rotate.Sealed{Reason: rotate.Recovered})
+	}
+	c, err := g.agent.Add(ctx, path, opts)
 	if err != nil && failure.As(err).Kind != failure.Permanent {
 		d.troubled(err)
 		return

@@ -86,6 +86,8 @@ type rig struct {
 	*Daemon
 	folder string
 	server *server
+	cable  *cable
+	load   service.Config // what a reload finds
 	stop   context.CancelFunc
 	ended  chan error
 }
@@ -95,6 +97,7 @@ func start(t testing.TB, log zerolog.Logger, change func(*service.Config)) *rig 
 	t.Helper()
 	r := &rig{
 		folder: t.TempDir(), server: &server{sessions: map[string]int{}}, ended: make(chan error, 1),
+		cable: &cable{},
 	}
 	return r.again(t, t.TempDir(), log, change)
 }
@@ -111,6 +114,7 @@ func (r *rig) again(t testing.TB, stateDir string, log zerolog.Logger, change fu
 	if change != nil {
 		change(&cfg)
 	}
+	r.load = cfg
 	ready := make(chan struct{})
 	opts := Options{
 		Config: cfg, Version: "0.0.0-test", Log: log, Grace: time.Second, Ready: func() { close(ready) },
@@ -118,6 +122,7 @@ func (r *rig) again(t testing.TB, stateDir string, log zerolog.Logger, change fu
 		assemble: func(cfg service.Config, l *ledger.Ledger, door *service.Door) (*service.Agent, error) {
 			return &service.Agent{Config: cfg, Ledger: l, Pipeline: service.NewPipeline(l, door, log, r.server)}, nil
 		},
+		open: r.cable.open, Load: func(context.Context) (service.Config, error) { return r.load, nil },
 		ask: r.server.ask, made: func(d *Daemon) { r.Daemon = d },
 	}
 	ctx, stop := context.WithCancel(context.Background())

@@ -26,6 +26,7 @@ type sender struct {
 	door        *service.Door
 	destination string
 	room        int
+	yield       bool // captures need the processor more
 	log         zerolog.Logger
 	// troubled is told of errors that are the machine's, not a capture's.
 	troubled func(error)
@@ -50,7 +51,7 @@ type flight struct {
 func newSender(a *service.Agent, door *service.Door, log zerolog.Logger) *sender {
 	room := max(1, a.Config.CloudShark.Concurrency)
 	return &sender{
-		pipeline: a.Pipeline, door: door, destination: a.Destination(), room: room, log: log,
+		yield: len(a.Config.Capture) > 0, pipeline: a.Pipeline, door: door, destination: a.Destination(), room: room, log: log,
 		wake: make(chan struct{}, 1), done: make(chan int64, room),
 		flying: map[int64]flight{}, cool: map[int64]time.Time{},
 	}
@@ -149,6 +150,9 @@ func (s *sender) launch(ctx context.Context, id int64, flights *sync.WaitGroup) 
 	s.flying[id] = flight{since: time.Now()}
 	s.mu.Unlock()
 	flights.Go(func() {
+		if s.yield {
+			lowPriority()
+		}
 		// Its name is for those who ask what is going on.
 		if c, err := s.pipeline.Ledger.Get(ctx, id); err == nil {
 			s.mu.Lock()

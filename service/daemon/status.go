@@ -46,5 +46,14 @@ func (d *Daemon) workText(flying int) string {
 	if n := counts.States[ledger.Quarantined].Captures; n > 0 {
 		text += fmt.Sprintf(", %d quarantined", n)
 	}
+	all, running := d.captures.list(), 0
+	for _, l := range all {
+		if l.capturing() {
+			running++
+		}
+	}
+	if len(all) > 0 {
+		text = fmt.Sprintf("%d capturing, %s", running, text)
+	}
 	return text
 }

@@ -3,8 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"capagent/internal/ledger"
 )
@@ -46,6 +48,9 @@ func (d *Daemon) troubled(err error) {
 	d.problems.raise(class, ledgerTrouble, troubles[class].text+": "+err.Error(), troubles[class].hint)
 	d.keeper.makeRoom(class)
 }
+
+// errFull says that a disk has too little room for a capture to go on.
+var errFull = fmt.Errorf("too little room: %w", syscall.ENOSPC)
 
 // fine ends the troubles with the ledger, except damage: that only a start mends.
 func (d *Daemon) fine() {
