@@ -6,7 +6,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 
-.PHONY: build demo demo-stop test lint fmt cross bench campaign crash soak wine fuzz captures
+.PHONY: build demo demo-stop test lint fmt cross bench bench-capture soak-capture campaign crash soak wine filters fuzz captures
 
 build: ## the program, in ./capagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
@@ -37,6 +37,14 @@ cross: ## every platform builds and vets without cgo
 bench: build ## beside what a user would pick instead, in one run
 	go run ./internal/tools/bench
 
+bench-capture: build ## live capture beside tcpdump, dumpcap, netsniff-ng and stenotype (as root, 20 minutes; BENCHFLAGS=-h)
+	go run ./internal/tools/benchcapture $(BENCHFLAGS)
+
+# Not stripped, so that its goroutines can be counted from outside.
+soak-capture: ## live capture for an hour; its interface taken away 200 times (as root)
+	mkdir -p .bench && CGO_ENABLED=0 go build -trimpath -o .bench/capagent ./cmd/capagent
+	go run ./internal/tools/benchcapture -soak -capagent .bench/capagent $(BENCHFLAGS)
+
 campaign: ## 20,000 files, 20 kills; then 4 GB through 64 MB (minutes)
 	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestImportSurvivesKills|TestBigFileStaysSmall' \
 	  -campaign.files 20000 -campaign.kills 20 -campaign.big 4GiB
@@ -52,6 +60,11 @@ soak: ## an hour of bad networks, and 30 simulated days (as root)
 
 wine: ## the tests that touch the system, built for Windows, under Wine (10 minutes)
 	internal/tools/wine/run.sh
+
+SUITE ?=
+filters: ## filters against libpcap: 1,000,000 random trials, man page, regressions; SUITE=DIR of its sources: its own tests too (as root)
+	nice go test ./capture/filter/filtertest -count=1 -v -timeout 60m \
+	  -filter.trials 1000000 -filter.seed $$(date +%s) $(if $(SUITE),-filter.suite $(abspath $(SUITE)))
 
 FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../../.."
 . internal/tools/wine/lib.sh
 
 packages=${*:-internal/ledger internal/instance internal/disk internal/logs internal/safefile internal/paths
-	internal/config internal/httpx capture/watch service/retention service/control service/control/local
+	internal/config internal/httpx capture capture/pump capture/watch rotate rotate/pcapfile service/retention service/control service/control/local
 	service service/daemon upload cmd/capagent}
 
 # What is left out, and why. Wine 8 and 10 make no symbolic links and say that
