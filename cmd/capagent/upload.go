@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -144,12 +145,38 @@ func (a *app) spoolStdin(ctx context.Context, agent *service.Agent) (context.Con
 		return ctx, nothing, "", usageError("standard input is a terminal; pipe a capture into it")
 	}
 	path, err := agent.Spool(context.WithoutCancel(ctx), a.stdin)
-	if ctx.Err() == nil || err != nil {
+	if err != nil {
 		return ctx, nothing, path, err
 	}
-	a.say("interrupted; uploading what came until then")
-	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt, syscall.SIGTERM)
-	return ctx, stop, path, nil
+	again, stop := a.afterPipe(ctx)
+	return again, stop, path, nil
+}
+
+// samePress is within which Ctrl-C and the end of standard input are one: they
+// come by different ways, in any order.
+const samePress = time.Second
+
+// afterPipe returns a context that the press which ended the pipeline does not
+// end, but the next one.
+func (a *app) afterPipe(ctx context.Context) (context.Context, context.CancelFunc) {
+	ended := time.Now()
+	again, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	unwatch := context.AfterFunc(ctx, func() {
+		if time.Since(ended) > samePress {
+			cancel()
+			return
+		}
+		a.say("interrupted; uploading what came until then")
+		next, done := signal.NotifyContext(again, os.Interrupt, syscall.SIGTERM)
+		context.AfterFunc(next, func() {
+			done()
+			cancel()
+		})
+	})
+	return again, func() {
+		unwatch()
+		cancel()
+	}
 }
 
 func (a *app) sayQueued(n int) {
