@@ -3,6 +3,7 @@ package capture_test
 import (
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,32 +19,34 @@ var (
 func TestFlowsAreToldAtOnceAndLeaveLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var flows capture.Flows
-		var seen []capture.Flow
-		stop := flows.Watch(func(now []capture.Flow) { seen = now })
+		var last atomic.Pointer[[]capture.Flow]
+		note := func(now []capture.Flow) { last.Store(&now) }
+		seen := func() []capture.Flow { synctest.Wait(); return *last.Load() }
+		stop := flows.Watch(note)
 		closed := flows.Connecting(here, there)
-		if want := []capture.Flow{{Local: here, Remote: there}}; !slices.Equal(seen, want) {
-			t.Fatalf("after Connecting: %v", seen)
+		if want := []capture.Flow{{Local: here, Remote: there}}; !slices.Equal(seen(), want) {
+			t.Fatalf("after Connecting: %v", seen())
 		}
 		again := flows.Connecting(here, there) // the port may be used again at once
 		closed()
 		closed()
 		time.Sleep(59 * time.Second)
-		if len(seen) != 2 {
-			t.Errorf("right after the end: %v", seen)
+		if len(seen()) != 2 {
+			t.Errorf("right after the end: %v", seen())
 		}
 		time.Sleep(2 * time.Second)
-		if len(seen) != 1 {
-			t.Errorf("a minute later: %v", seen)
+		if len(seen()) != 1 {
+			t.Errorf("a minute later: %v", seen())
 		}
 		stop()
 		again()
 		time.Sleep(time.Hour)
-		if len(seen) != 1 {
+		if len(seen()) != 1 {
 			t.Error("told after stop")
 		}
-		flows.Watch(func(now []capture.Flow) { seen = now })()
-		if len(seen) != 0 {
-			t.Errorf("in the end: %v", seen)
+		flows.Watch(note)()
+		if len(seen()) != 0 {
+			t.Errorf("in the end: %v", seen())
 		}
 	})
 }
