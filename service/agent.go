@@ -128,6 +128,7 @@ type AddOptions struct {
 	Keylog  string
 	Case    string
 	Live    *ledger.Live // of a file that the agent captured
+	Policy  bool         // [policy] decides whether it is sent
 }
 
 // Add inspects the file at path and records it. A file that is no capture, or
@@ -162,6 +163,9 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 		return c, permanent("unreadable", safefile.Cause(err))
 	default:
 		found.State, found.Reason = Sort(found.Inspection)
+		if opts.Policy {
+			found.State, found.Reason = a.Config.Policy.Sort(found.State, found.Reason)
+		}
 		if found.State == ledger.Done {
 			reason = permanent("empty", errors.New(found.Reason))
 		}

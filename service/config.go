@@ -27,6 +27,9 @@ type Config struct {
 	Capture    []CaptureConfig  `toml:"capture"`
 	Watch      []watch.Config   `toml:"watch"`
 	Rotate     rotate.Config    `toml:"rotate"`
+	Policy     PolicyConfig     `toml:"policy"`
+	Trigger    []TriggerConfig  `toml:"trigger"`
+	Schedule   []ScheduleConfig `toml:"schedule"`
 	Retention  retention.Config `toml:"retention"`
 	Control    local.Config     `toml:"control"`
 
@@ -62,7 +65,7 @@ type LogConfig struct {
 
 // DefaultConfig returns the values that apply where the configuration is silent.
 func DefaultConfig() Config {
-	c := Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
+	c := Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Policy: defaultPolicy(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
 	c.Rotate.SetDefaults()
 	return c
 }
@@ -99,6 +102,8 @@ func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secre
 	}
 	errs = append(errs, cfg.checkWatches()...)
 	errs = append(errs, cfg.checkCaptures()...)
+	errs = append(errs, cfg.checkPolicy()...)
+	errs = append(errs, cfg.checkSchedules()...)
 	return cfg, config.Join(errs...)
 }
 

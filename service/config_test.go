@@ -57,6 +57,15 @@ func TestEveryMistakeIsReportedAtItsPlace(t *testing.T) {
 		{"two captures of a name", "[[capture]]\ninterface = \"eth0\"\n[[capture]]\nname = \"ETH0\"\ninterface = \"eth1\"", ":4:1: capture[1].name: an earlier capture has this name"},
 		{"a file that never ends", "[rotate]\npackets = 0", ":2:1: rotate.packets: expected a limit"},
 		{"one that never ends here", "[rotate]\nsize = \"1GiB\"\n[[capture]]\ninterface = \"eth0\"\n[capture.rotate]\npackets = 0\nsize = 0", ":6:1: capture[0].rotate.packets: expected a limit"},
+		{"what is not built yet", "[policy]\nupload = \"flagged\"", ":2:1: policy.upload: expected \"all\" or \"triggered\": nothing flags"},
+		{"another policy", "[policy]\nupload = \"trigered\"", "did you mean \"triggered\""},
+		{"no window", "[policy]\nbefore = 0\nafter = 0", "policy.before: with policy.after"},
+		{"a trigger without a log", "[policy]\nupload = \"triggered\"\n[[trigger]]\nname = \"x\"\npattern = \"x\"", "trigger[0].file: expected"},
+		{"a trigger's pattern", "[policy]\nupload = \"triggered\"\n[[trigger]]\nname = \"x\"\nfile = \"/x\"\npattern = \"(\"", ":6:1: trigger[0].pattern: expected"},
+		{"a trigger of nothing", "[[trigger]]\nname = \"x\"\nfile = \"/x\"\npattern = \"x\"", "trigger[0].name: a trigger needs policy.upload"},
+		{"a schedule's cron", "[[capture]]\ninterface = \"eth0\"\n[[schedule]]\nname = \"x\"\ncapture = \"eth0\"\ncron = \"61 * * * *\"\nduration = \"1h\"", ":6:1: schedule[0].cron: expected"},
+		{"a day that never comes", "[[capture]]\ninterface = \"eth0\"\n[[schedule]]\nname = \"x\"\ncapture = \"eth0\"\ncron = \"0 0 30 2 *\"\nduration = \"1h\"", ":6:1: schedule[0].cron: there is no such day"},
+		{"a schedule of nothing", "[[schedule]]\nname = \"x\"\ncapture = \"eth0\"\ncron = \"TZ=0\"\ntimezone = \"Mars\"\nduration = \"1s\"", "schedule[0].capture: expected"},
 		{"a placeholder", "[cloudshark]\nname = \"{hots}-{sha}\"", ":2:1: cloudshark.name: unknown placeholder"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -73,6 +73,10 @@ func startAgent(t *testing.T, configPath string, env []string) (f *fakeAgent, st
 	return f, stop
 }
 
+func (f *fakeAgent) Trigger(context.Context, control.TriggerRequest) (control.Trigger, error) {
+	return control.Trigger{}, errors.ErrUnsupported
+}
+
 func (f *fakeAgent) Rotate(context.Context, string) ([]control.Rotated, error) {
 	return nil, &control.Error{Status: 404, Text: "no live capture is configured"}
 }

@@ -29,7 +29,8 @@ what the system's service runs.
 SIGTERM or Ctrl-C stops it: uploads under way get --grace to end, a second
 signal ends it at once. SIGHUP reads the configuration again; when that is
 wrong, the agent goes on with the last good one. SIGUSR1 ends the files that live
-captures are writing, as capagent rotate does.`,
+captures are writing, as capagent rotate does; SIGUSR2 releases the window of [policy],
+as capagent trigger does.`,
 		Example: "  capagent run\n  capagent run --config /etc/capagent/agent.toml --log-level debug",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.runDaemon(cmd.Context(), grace) },

@@ -2,5 +2,5 @@ package main
 
 import "os"
 
-// Windows has no such signals: `capagent reload` and `rotate` do the same.
+// Windows has no such signals: `capagent reload`, `rotate` and `trigger` do the same.
 var reloadSignals, rotateSignals, triggerSignals []os.Signal

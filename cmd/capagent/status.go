@@ -166,6 +166,9 @@ func showCapture(row rowFunc, c control.Capture) {
 	if c.Since != nil {
 		text += " since " + stamp(*c.Since)
 	}
+	if c.Next != nil {
+		text += ", from " + stamp(*c.Next) + " on"
+	}
 	row("capture", "%s", text)
 	text = fmt.Sprintf("%s (%s) in %s", countOf(c.Packets, "packet"), bytesOf(c.Bytes), countOf(c.Files, "file"))
 	if c.Open != nil {

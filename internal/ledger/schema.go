@@ -172,6 +172,21 @@ CREATE TABLE events (
 `, `
 -- what is known of captures that the agent took itself, a JSON object
 ALTER TABLE captures ADD COLUMN live TEXT NOT NULL DEFAULT '';
+`, `
+-- windows of time that somebody asked for; result is a JSON object once it has ended
+CREATE TABLE triggers (
+	id     INTEGER PRIMARY KEY AUTOINCREMENT,
+	asked  INTEGER NOT NULL,
+	start  INTEGER NOT NULL,
+	stop   INTEGER NOT NULL,
+	asker  TEXT NOT NULL,
+	reason TEXT NOT NULL,
+	source TEXT NOT NULL,
+	ended  INTEGER,
+	result TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX triggers_asked ON triggers(asked);
+CREATE INDEX triggers_open ON triggers(id) WHERE ended IS NULL;
 `}
 
 // schemaProbe fails when a table or column that this version uses is missing.
@@ -185,6 +200,7 @@ var schemaProbe = []string{
 	`SELECT state, owned, captures, bytes FROM counts LIMIT 0`,
 	`SELECT path, stamp, capture FROM files LIMIT 0`,
 	`SELECT seq, time, name, capture, data FROM events LIMIT 0`,
+	`SELECT ` + triggerColumns + ` FROM triggers LIMIT 0`,
 }
 
 // migrate brings the ledger to the current version in one transaction: after a

@@ -65,6 +65,9 @@ func makeExample(t testing.TB, l *Ledger) {
 	ok(t, l.Fail(ctx, r[6].ID, "cloudshark", StepFailure{Class: "too_large", Text: "413", Permanent: true}))
 	ok(t, l.Remember(ctx, []KnownFile{{Path: "/watch/\xff.txt", Stamp: "1"}}))
 	ok(t, l.Note(ctx, "start", map[string]string{"version": "2"}))
+	_, err := l.AddTrigger(ctx, Trigger{Asked: l.now(), From: l.now().Add(-time.Hour), To: l.now(), By: "signal", Reason: "slow"})
+	ok(t, err)
+	ok(t, l.EndTrigger(ctx, 1, TriggerResult{Captures: []int64{2}}))
 	ok(t, l.EventsWritten(ctx, 3, "0123"))
 	ok(t, l.SetPause(ctx, Pause{Destination: dest, Class: "quota", Reason: "full", Since: l.now(), Until: l.now().Add(time.Hour)}))
 }
@@ -74,6 +77,10 @@ func checkExample(t testing.TB, l *Ledger, version int) {
 	switch live := get(t, l, 2).Live; {
 	case version < 3 && live != nil, version >= 3 && (live == nil || live.Dropped != 2 || len(live.Gaps) != 1 || live.Gaps[0].Packets != 3 || live.Interfaces[0].Name != "eth0"):
 		t.Errorf("of the live capture: %+v", live)
+	}
+	triggers, err := l.Triggers(t.Context(), time.Time{})
+	if ok(t, err); version >= 4 && (len(triggers) != 1 || triggers[0].Ended.IsZero() || triggers[0].Captures[0] != 2 || triggers[0].By != "signal") {
+		t.Errorf("%+v", triggers)
 	}
 	var states []State
 	for c, err := range l.List(t.Context(), Filter{}) {

@@ -8,6 +8,8 @@
 //	POST /v1/retry    {"ids": [1, 2]}, {"all": true}, or {} for what is queued
 //	POST /v1/reload   {}
 //	POST /v1/rotate   {"name": "lan"}, or {} for every live capture
+//	POST /v1/trigger  {"before": "5m", "after": "1m", "reason": "...", "capture": "lan"}, all of them optional
+//	GET  /v1/triggers/{number}
 //	POST /v1/verify   {"ids": [1, 2]}, or {} for everything   JSON lines, the last one the result
 //
 // A failure is {"error": "...", "hint": "..."} with the status that fits; one
@@ -135,6 +137,7 @@ type Capture struct {
 	Files      uint64       `json:"files"`   // sealed
 	Open       *OpenFile    `json:"open"`    // null: no packet since the last file
 	LastSealed *time.Time   `json:"last_sealed"`
+	Next       *time.Time   `json:"next"` // when its schedule begins it; null where it runs
 	Problem    *string      `json:"problem"`
 }
 
@@ -144,7 +147,8 @@ type CaptureState string
 // The states of a live capture.
 const (
 	Capturing CaptureState = "capturing"
-	Waiting   CaptureState = "waiting" // it can't be opened; Problem says why
+	Waiting   CaptureState = "waiting"   // it can't be opened; Problem says why
+	Scheduled CaptureState = "scheduled" // its time has not come; Next says when
 )
 
 // OpenFile is what is in files that are not sealed yet, mostly one.

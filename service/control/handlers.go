@@ -31,6 +31,8 @@ func (s *Server) handler(b Backend) http.Handler {
 	route("POST", "/v1/retry", retry(b))
 	route("POST", "/v1/reload", reload(b))
 	route("POST", "/v1/rotate", rotate(b))
+	route("POST", "/v1/trigger", trigger(b))
+	route("GET", "/v1/triggers/{id}", triggered(b))
 	route("POST", "/v1/verify", s.verify(b))
 	mux.HandleFunc("/", s.guarded(func(r *http.Request, _ *reply) error {
 		return &Error{Status: http.StatusNotFound, Text: "no such call: " + quote.Path(r.URL.Path)}

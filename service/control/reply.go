@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -25,6 +26,8 @@ type Error struct {
 	Status int    `json:"-"` // of HTTP
 	Text   string `json:"error"`
 	Hint   string `json:"hint"`
+	// RetryAfter is told in the header of that name; 0: it is not.
+	RetryAfter time.Duration `json:"-"`
 }
 
 func (e *Error) Error() string { return e.Text }
@@ -144,6 +147,9 @@ func (r *reply) Write(p []byte) (int, error) {
 func (r *reply) fail(err error) {
 	e := asError(err)
 	if !r.sent {
+		if e.RetryAfter > 0 {
+			r.w.Header().Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
+		}
 		_ = r.object(e.Status, e) // who can't be told has gone
 		return
 	}

@@ -30,12 +30,17 @@ type backend struct {
 	retry  func(ctx context.Context, ids []int64, all bool) (int, error)
 	reload func(ctx context.Context) error
 	rotate func(ctx context.Context, name string) ([]control.Rotated, error)
+	ask    func(ctx context.Context, ask control.TriggerRequest) (control.Trigger, error)
 }
 
 func (b *backend) Status(ctx context.Context) (control.Status, error) { return b.status(ctx) }
 func (b *backend) Ledger() *ledger.Ledger                             { return b.ledger }
 func (b *backend) Rotate(ctx context.Context, name string) ([]control.Rotated, error) {
 	return b.rotate(ctx, name)
+}
+
+func (b *backend) Trigger(ctx context.Context, ask control.TriggerRequest) (control.Trigger, error) {
+	return b.ask(ctx, ask)
 }
 func (b *backend) Reload(ctx context.Context) error { return b.reload(ctx) }
 func (b *backend) Retry(ctx context.Context, ids []int64, all bool) (int, error) {

@@ -37,6 +37,11 @@ type Backend interface {
 	// it is "", and returns when what was captured until then is recorded. An
 	// Error of status 404 says that there is none.
 	Rotate(ctx context.Context, name string) ([]Rotated, error)
+	// Trigger records that a window of what is held is to be released once it is
+	// over, and does not wait for that. An Error of status 404 says that there is
+	// no such capture, 422 that nothing is held or asked for wrongly, 429 (with
+	// RetryAfter) that it is one too many.
+	Trigger(ctx context.Context, ask TriggerRequest) (Trigger, error)
 }
 
 // Bounds of what callers may ask for. They are trusted with the agent, but a

@@ -79,6 +79,7 @@ func (d *Daemon) Status(ctx context.Context) (control.Status, error) {
 	for _, l := range d.captures.list() {
 		a.Captures = append(a.Captures, l.status())
 	}
+	a.Captures = append(a.Captures, d.schedule.waiting()...)
 	a.Disk.MinFree = g.config.Retention.MinFree.Bytes()
 	if free, _, _, err := disk.Free(d.opts.Config.StateDir()); err == nil {
 		a.Disk.Free = int64(min(free, 1<<62))

@@ -27,6 +27,7 @@ type cable struct {
 	tries  int
 	now    *plugged
 	next   uint64 // number of the packet that is sent next
+	times  []time.Time
 }
 
 func (c *cable) open(ctx context.Context, o capture.Options) (capture.Source, error) {
@@ -54,11 +55,22 @@ func (c *cable) send(n int) {
 		c.mu.Lock()
 		binary.BigEndian.PutUint64(data[20:], c.next)
 		c.next++
+		c.times = append(c.times, time.Now())
 		to := c.now
 		c.mu.Unlock()
 		to.in <- packet.Packet{Time: time.Now().UnixNano(), Data: data, Length: 1000}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// between returns the numbers of the packets that were sent between two times.
+func (c *cable) between(from, to time.Time) (all []uint64) {
+	for i, t := range c.times {
+		if !t.Before(from) && !t.After(to) {
+			all = append(all, uint64(i))
+		}
+	}
+	return all
 }
 
 // tell has an event happen.

@@ -46,8 +46,7 @@ type Options struct {
 	// System is what this machine runs, for capture files to tell.
 	System string
 	// Reload asks for a reload each time something comes, Rotate for a new file of
-	// every live capture. Trigger will release a window of them; until there is
-	// one it is only answered.
+	// every live capture, Trigger for the release of [policy]'s window.
 	Reload, Rotate, Trigger <-chan os.Signal
 	// Grace is how long uploads may go on after the end was asked for.
 	Grace time.Duration
@@ -74,6 +73,8 @@ type Daemon struct {
 	keeper   *keeper
 	captures *captures
 	recorder *recorder
+	triggers *triggers
+	schedule *schedules
 
 	mu          sync.Mutex
 	now         *generation
@@ -90,6 +91,7 @@ type Daemon struct {
 // Run is the daemon's life. It returns nil when ctx ended it.
 func Run(ctx context.Context, opts Options) (err error) {
 	d := &Daemon{opts: opts, log: opts.Log, started: time.Now().UTC(), problems: newProblems(opts.Log)}
+	d.triggers, d.schedule = newTriggers(d), &schedules{d: d, wake: make(chan struct{}, 1)}
 	d.recorder, d.captures = newRecorder(d), &captures{d: d, open: engine.Open, ready: make(chan struct{})}
 	if opts.open != nil {
 		d.captures.open = opts.open
@@ -135,8 +137,12 @@ func (d *Daemon) run(ctx context.Context, unclean bool) error {
 	if unclean {
 		d.log.Warn().Str("class", "unclean").Msg("the agent did not end by itself last time; what it was doing is looked up before anything is repeated")
 	}
+	if err := d.triggers.restore(ctx); err != nil {
+		return err
+	}
 	d.begin(first)
-	d.captures.set(first.config.Capture)
+	d.schedule.set(first.config)
+	d.triggers.follow(first.config.Trigger)
 	var own sync.WaitGroup
 	// These outlive the uploads, whose ends they record and tell.
 	lasting, rest := context.WithCancel(context.WithoutCancel(ctx))
@@ -148,6 +154,8 @@ func (d *Daemon) run(ctx context.Context, unclean bool) error {
 		d.recoverSpool(lasting, first, left)
 	})
 	own.Go(func() { d.recorder.run(lasting) })
+	own.Go(func() { d.triggers.run(lasting) })
+	own.Go(func() { d.schedule.run(lasting) })
 	own.Go(func() { d.obey(lasting) })
 	if server := d.listen(ctx); server != nil {
 		own.Go(func() { d.serve(lasting, server) })
@@ -179,7 +187,7 @@ func (d *Daemon) obey(ctx context.Context) {
 		case <-d.opts.Rotate:
 			d.rotateAll(ctx)
 		case s := <-d.opts.Trigger:
-			d.log.Info().Stringer("signal", s).Msg("nothing is held that could be released")
+			d.triggers.signalled(ctx, s)
 		}
 	}
 }
@@ -198,6 +206,7 @@ func (d *Daemon) drain(abandon context.CancelFunc) error {
 	d.mu.Unlock()
 	d.log.Info().Int("uploading", len(d.current().sender.inFlight())).Dur("grace", d.opts.Grace).Msg("stopping")
 	d.keeper.tell()
+	d.triggers.follow(nil)
 	if d.opts.Stopping != nil {
 		d.opts.Stopping()
 	}

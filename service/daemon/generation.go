@@ -141,7 +141,8 @@ func (d *Daemon) tryReload(ctx context.Context) error {
 	// What was wrong may be mended now: ask at once.
 	g.door.Hurry()
 	d.begin(g)
-	d.captures.set(cfg.Capture)
+	d.schedule.set(cfg)
+	d.triggers.follow(cfg.Trigger)
 	return nil
 }
 
@@ -162,6 +163,9 @@ func (d *Daemon) recorded(ctx context.Context, g *generation, f *folder, r ledge
 	d.keeper.after(g, f, r.Capture)
 	g.sender.poke()
 	d.keeper.pokeAudit()
+	if r.Owned && r.State == ledger.Held {
+		poke(d.keeper.sweepWake) // a ring is to be kept, not only every now and then
+	}
 }
 
 // lostItsFile says that a capture is parked only because its file was not there

@@ -191,11 +191,11 @@ func (in *intake) found(f *settled, inspection ledger.Inspection, unfit error) l
 		Source: f.folder.config.Source(), Path: f.Path, Name: f.Name, Destination: in.agent.Destination(),
 		Inspection: inspection, Stamp: string(f.Stamp),
 	}
-	found.State, found.Reason = service.Sort(inspection)
+	found.State, found.Reason = in.agent.Config.Policy.Sort(service.Sort(inspection))
 	if unfit != nil {
 		found.State, found.Reason = ledger.Quarantined, unfit.Error()
 	}
-	if found.State != ledger.Queued {
+	if found.State != ledger.Queued && found.State != ledger.Held {
 		f.dropCopy()
 	}
 	if f.copied != "" {

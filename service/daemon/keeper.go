@@ -155,7 +155,8 @@ func (k *keeper) checkLedger(ctx context.Context) {
 
 // sweep deletes what retention lets go.
 func (k *keeper) sweep(ctx context.Context) {
-	k.retention.Config = k.d.current().config.Retention
+	cfg := k.d.current().config
+	k.retention.Config, k.retention.Ring, k.retention.Needed = cfg.Retention, cfg.Policy.Held(), k.d.triggers.needs
 	report, err := k.retention.Sweep(ctx)
 	if ctx.Err() != nil {
 		return

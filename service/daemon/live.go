@@ -62,6 +62,9 @@ type live struct {
 	broken  chan error  // to the guard
 	resume  atomic.Bool // from the guard
 
+	seen  atomic.Int64 // the latest packet time that was written
+	quiet atomic.Int64 // when nothing more was there to read
+
 	mu      sync.Mutex
 	rotator *rotate.Rotator // nil while nothing is captured
 	counts  liveCounts
@@ -247,6 +250,11 @@ func (l *live) write(source capture.Source, r *rotate.Rotator, batch []packet.Pa
 	}
 	size := r.Totals().Size
 	err := r.Write(batch)
+	if n := len(batch); n == 0 {
+		l.quiet.Store(time.Now().UnixNano())
+	} else {
+		l.seen.Store(max(l.seen.Load(), batch[n-1].Time))
+	}
 	if files := r.Totals().Files; files != l.begun {
 		l.begun, l.sizeAt = files, size
 	}

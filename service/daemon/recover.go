@@ -29,7 +29,8 @@ func (d *Daemon) recoverSpool(ctx context.Context, g *generation, entries []fs.D
 		part := strings.HasSuffix(e.Name(), ".part")
 		switch {
 		case !e.Type().IsRegular():
-		case part && strings.HasPrefix(e.Name(), "copy-"):
+		case d.triggers.owns(e.Name()): // made anew
+		case part && (strings.HasPrefix(e.Name(), "copy-") || triggeredName.MatchString(strings.TrimSuffix(e.Name(), ".part"))):
 			_ = os.Remove(path) // tried again at the next start
 		case !part:
 			d.recoverFile(ctx, g, path)
@@ -47,7 +48,10 @@ func (d *Daemon) recoverFile(ctx context.Context, g *generation, path string) {
 	}
 	opts := service.AddOptions{Source: "recovered", Owned: true}
 	if source, ok := sourceOf(path); ok {
-		opts.Source, opts.Live = source, liveOf(rotate.Sealed{Reason: rotate.Recovered})
+		opts.Policy, opts.Source, opts.Live = true, source, liveOf(rotate.Sealed{Reason: rotate.Recovered})
+	}
+	if triggeredName.MatchString(filepath.Base(path)) {
+		opts.Source = service.SourceTrigger
 	}
 	c, err := g.agent.Add(ctx, path, opts)
 	if err != nil && failure.As(err).Kind != failure.Permanent {

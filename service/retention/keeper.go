@@ -25,7 +25,12 @@ type Keeper struct {
 	Config   Config
 	SpoolDir string
 	Log      zerolog.Logger
-	Now      func() time.Time // time.Now when nil
+	// Ring has max_size and min_free concern held captures, too: those that are
+	// done go first. Without it only max_age does.
+	Ring bool
+	// Needed keeps a capture for now, whatever the limits say; nil: none.
+	Needed func(ledger.Capture) bool
+	Now    func() time.Time // time.Now when nil
 	// Free is disk.Free when nil.
 	Free func(path string) (free, total, inodesFree uint64, err error)
 
@@ -47,8 +52,8 @@ const (
 )
 
 // Sweep deletes files of the agent's own until the limits are met: of captures
-// that are done, oldest first, and of held ones that are older than max_age.
-// Nothing else is deleted for any limit. It returns what it did also with an
+// that are done, oldest first, and of held ones that are older than max_age, or
+// with Ring for any limit. Nothing else is deleted for any limit. It returns what it did also with an
 // error. One Sweep or Recover runs at a time.
 func (k *Keeper) Sweep(ctx context.Context) (Report, error) {
 	k.mu.Lock()
@@ -151,18 +156,25 @@ func (s *sweep) limits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if over > 0 || short > 0 || files > 0 {
-		err = s.each(ctx, time.Time{}, false, func(c ledger.Capture) (bool, error) {
-			reason := fmt.Sprintf("deleted: the spool is over max_size (%s)", s.Config.MaxSize)
+	for _, held := range []bool{false, true} {
+		if over <= 0 && short <= 0 && files <= 0 || held && !s.Ring {
+			break
+		}
+		reason := "deleted"
+		if held {
+			reason = "deleted without an upload, as nothing released it"
+		}
+		err = s.each(ctx, time.Time{}, held, func(c ledger.Capture) (bool, error) {
+			why := fmt.Sprintf("%s: the spool is over max_size (%s)", reason, s.Config.MaxSize)
 			switch {
 			case over > 0:
 			case short > 0 || files > 0:
-				reason = fmt.Sprintf("deleted: less than min_free (%s) is free", s.Config.MinFree)
+				why = fmt.Sprintf("%s: less than min_free (%s) is free", reason, s.Config.MinFree)
 			default:
 				return false, errEnough
 			}
 			before := s.report.Freed
-			purged, err := s.purge(ctx, c, reason)
+			purged, err := s.purge(ctx, c, why)
 			if freed := s.report.Freed - before; freed > 0 {
 				short, files = short-freed, files-1
 			}
@@ -244,6 +256,9 @@ func (s *sweep) each(ctx context.Context, before time.Time, held bool, f func(le
 // purge deletes the file of c, or passes c over. The error is one that others
 // would meet too.
 func (s *sweep) purge(ctx context.Context, c ledger.Capture, reason string) (purged bool, err error) {
+	if s.Needed != nil && s.Needed(c) {
+		return false, nil
+	}
 	rel, size, err := s.judge(c)
 	if errors.Is(err, errNotOurs) {
 		s.stuck[c.ID] = true

@@ -3,10 +3,11 @@
 // files of watched folders when the folder's "after" says so (After).
 //
 // What it promises: only files of captures that are done are deleted, and held
-// ones that nobody released within max_age. The ledger knows of a deletion before
-// it happens. A file that is not the one which was recorded, by size or content,
-// is left alone, and so is everything outside of the spool or the watched folder,
-// also when a folder on the way there was swapped for a link.
+// ones that nobody released within max_age, or with Keeper.Ring for any limit. The
+// ledger knows of a deletion before it happens. A file that is not the one which was
+// recorded, by size or content, is left alone, and so is everything outside of the
+// spool or the watched folder, also when a folder on the way there was swapped for a
+// link.
 package retention
 
 import (
