@@ -116,6 +116,16 @@ func (s Status) Has(class string) bool {
 // Count is how many captures are in state.
 func (s Status) Count(state string) int64 { return s.Captures[state].Captures }
 
+// Rows is what `ls --json` says of every capture, for people who look for what
+// went wrong.
+func (a *Agent) Rows(ctx context.Context) string {
+	out, err := a.Command(ctx, "ls", "--json").CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s%v", out, err)
+	}
+	return string(out)
+}
+
 // Status asks the agent how it is.
 func (a *Agent) Status(ctx context.Context) (Status, error) {
 	out, err := a.Command(ctx, "--json", "status").Output()

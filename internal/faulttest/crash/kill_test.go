@@ -340,7 +340,7 @@ func (r *round) finish(ctx context.Context) error {
 	r.stats.count(len(r.feeder.Dropped()), v)
 	if !v.OK() {
 		status, _ := r.agent.Status(ctx)
-		return fmt.Errorf("%v\nstatus: %s\nlog of the last run:\n%s", v, status.Raw, p.Tail(40))
+		return fmt.Errorf("%v\nstatus: %s\nlog of the last run:\n%s\ncaptures:\n%s", v, status.Raw, p.Tail(40), r.agent.Rows(ctx))
 	}
 	return nil
 }
