@@ -140,6 +140,7 @@ func (d *Daemon) run(ctx context.Context, unclean bool) error {
 	if err := d.triggers.restore(ctx); err != nil {
 		return err
 	}
+	left := d.spooled()
 	d.begin(first)
 	d.schedule.set(first.config)
 	d.triggers.follow(first.config.Trigger)
@@ -149,9 +150,9 @@ func (d *Daemon) run(ctx context.Context, unclean bool) error {
 	defer rest()
 	own.Go(func() { d.keeper.run(lasting) })
 	own.Go(func() {
-		left := d.salvage() // may take its time
+		unknown := d.salvage(left) // may take its time
 		close(d.captures.ready)
-		d.recoverSpool(lasting, first, left)
+		d.recoverSpool(lasting, first, unknown)
 	})
 	own.Go(func() { d.recorder.run(lasting) })
 	own.Go(func() { d.triggers.run(lasting) })

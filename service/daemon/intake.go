@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -132,7 +133,10 @@ func (in *intake) read(ctx context.Context, f settled) {
 	}
 }
 
-var errNoCapture = errors.New("not a capture file")
+var (
+	errNoCapture = errors.New("not a capture file")
+	errCopyGone  = errors.New("its copy in the spool is gone")
+)
 
 // inspect reads a file once, or a copy of it where the folder wants one; the
 // stamp is that of the file that was read, after it was.
@@ -150,10 +154,7 @@ func (in *intake) inspect(ctx context.Context, f *settled) (ledger.Inspection, w
 	}
 	read := file
 	if f.folder.config.Copy {
-		if f.copied, err = in.agent.Copy(ctx, file); err != nil {
-			return ledger.Inspection{}, "", err
-		}
-		copied, _, err := safefile.Open(f.copied)
+		copied, err := in.copy(ctx, f, file)
 		if err != nil {
 			return ledger.Inspection{}, "", err
 		}
@@ -174,6 +175,18 @@ func (in *intake) inspect(ctx context.Context, f *settled) (ledger.Inspection, w
 		return inspection, "", statErr
 	}
 	return inspection, watch.StampOf(after), err
+}
+
+// copy copies a file into the spool and opens the copy. That the copy is not
+// there is no word about the file itself, whose absence would end the matter.
+func (in *intake) copy(ctx context.Context, f *settled, file *os.File) (copied *os.File, err error) {
+	if f.copied, err = in.agent.Copy(ctx, file); err == nil {
+		copied, _, err = safefile.Open(f.copied)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %s", errCopyGone, err.Error())
+	}
+	return copied, err
 }
 
 // dropCopy deletes a copy that nothing needs.
@@ -207,7 +220,7 @@ func (in *intake) found(f *settled, inspection ledger.Inspection, unfit error) l
 
 func (in *intake) unreadable(f settled, err error) {
 	wait := againRare
-	if ledger.Trouble(err) != "" && !errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, errCopyGone) || ledger.Trouble(err) != "" && !errors.Is(err, fs.ErrPermission) {
 		wait = againLater
 	}
 	in.problems.raise("unreadable", f.Path, "can't read "+quote.Path(f.Name)+": "+safefile.Cause(err).Error(),

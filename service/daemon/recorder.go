@@ -275,21 +275,28 @@ func missing(gaps []ledger.LiveGap, g ledger.LiveGap) []ledger.LiveGap {
 	return gaps
 }
 
+// spooled lists the spool before anything of it is made anew: what lies there
+// came from an earlier life.
+func (d *Daemon) spooled() []fs.DirEntry {
+	dir := d.opts.Config.SpoolDir()
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.problems.raise("spool", dir, fmt.Sprintf("the spool can't be read: %v", err), "")
+	}
+	return entries
+}
+
 // salvage completes what a killed agent was writing, before anything is captured
-// anew, and returns the files of the spool that may lack a row.
-func (d *Daemon) salvage() []fs.DirEntry {
+// anew, and returns those of left that may lack a row.
+func (d *Daemon) salvage(left []fs.DirEntry) []fs.DirEntry {
 	dir := d.opts.Config.SpoolDir()
 	done := map[string]bool{}
 	err := rotate.Salvage(dir, func(s rotate.Sealed) {
 		done[filepath.Base(s.Path)] = true
 		d.recorder.salvaged(s)
 	})
-	entries, err2 := os.ReadDir(dir)
-	if errors.Is(err2, fs.ErrNotExist) {
-		err2 = nil
-	}
-	if err := errors.Join(err, err2); err != nil {
+	if err != nil {
 		d.problems.raise("spool", dir, fmt.Sprintf("the spool can't be read: %v", err), "")
 	}
-	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return done[e.Name()] })
+	return slices.DeleteFunc(left, func(e fs.DirEntry) bool { return done[e.Name()] })
 }

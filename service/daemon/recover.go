@@ -18,7 +18,8 @@ import (
 // deleted; their originals are read again. What another process is writing
 // (standard input) is left alone.
 //
-// entries are what was there before anything was captured anew.
+// entries are what was there before anything was made anew: a copy that is being
+// written now must not be taken for one that was cut short.
 func (d *Daemon) recoverSpool(ctx context.Context, g *generation, entries []fs.DirEntry) {
 	dir := d.opts.Config.SpoolDir()
 	for _, e := range entries {
