@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,13 +35,31 @@ func pair(t *testing.T, o traffic.Options) *traffic.Pair {
 }
 
 // inside is program, in the namespace that captures.
-func inside(t *testing.T, p *traffic.Pair, args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
+func inside(t *testing.T, p *traffic.Pair, args ...string) (cmd *exec.Cmd, stdout, stderr *output) {
 	t.Helper()
 	cmd = p.Command(t.Context(), traffic.RX, os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
-	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
+	stdout, stderr = &output{}, &output{}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	return cmd, stdout, stderr
+}
+
+// output is what a process has printed so far; it may still run.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // listening waits until a packet socket is open in the capturing namespace.
@@ -83,7 +102,7 @@ func TestCaptureUntilInterrupted(t *testing.T) {
 				t.Fatalf("%v\n%s", err, stderr)
 			}
 			var got captureResult
-			if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
+			if err := json.Unmarshal([]byte(stdout.String()), &got); err != nil {
 				t.Fatalf("%v: %s", err, stdout)
 			}
 			if got.Packets != sent.Packets || got.Dropped != 0 || got.End != "stopped" || got.Interfaces[0].Received != sent.Packets {
@@ -143,7 +162,7 @@ func TestCaptureStopsByItself(t *testing.T) {
 				t.Fatalf("%v\n%s", err, stderr)
 			}
 			var got captureResult
-			if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
+			if err := json.Unmarshal([]byte(stdout.String()), &got); err != nil {
 				t.Fatalf("%v: %s", err, stdout)
 			}
 			if string(got.End) != tc.end || tc.packets > 0 && got.Packets != tc.packets || got.Packets == 0 {

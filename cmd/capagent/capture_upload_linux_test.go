@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -72,10 +71,10 @@ func (p at) spool(t *testing.T) []string {
 }
 
 // start is run for a program that somebody signals.
-func (p at) start(t *testing.T, args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
+func (p at) start(t *testing.T, args ...string) (cmd *exec.Cmd, stdout, stderr *output) {
 	t.Helper()
 	cmd = program(t.Context(), p.env(), append([]string{"--config", p.s.Config}, args...)...)
-	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
+	stdout, stderr = &output{}, &output{}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -217,7 +216,7 @@ func TestInterruptedUploadStaysQueued(t *testing.T) {
 		})
 	}
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || stdout.Len() > 0 || len(p.spool(t)) != 1 {
+	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || stdout.String() != "" || len(p.spool(t)) != 1 {
 		t.Errorf("exit %d, %q\n%s", code, p.spool(t), stderr)
 	}
 	o := p.retries(t, stderr.String())

@@ -27,7 +27,7 @@ type sensor struct {
 	state   string
 	sandbox sandboxProcess
 	agent   *exec.Cmd
-	log     *bytes.Buffer
+	log     *output
 }
 
 // newSensor has the tables in its configuration.
