@@ -23,12 +23,16 @@ type conn struct {
 	net.Conn
 	moved    atomic.Int64
 	asked    atomic.Bool
-	answered atomic.Int64 // 0 when nothing came yet
-	closed   func()       // told once that the connection is over; may be nil
+	answered atomic.Int64           // 0 when nothing came yet
+	closed   func()                 // told once that the connection is over; may be nil
+	over     atomic.Pointer[func()] // told that it is, for the request that uses it
 }
 
 func (c *conn) Close() error {
 	err := c.Conn.Close()
+	if over := c.over.Load(); over != nil {
+		(*over)()
+	}
 	if c.closed != nil {
 		c.closed()
 	}
@@ -112,6 +116,7 @@ type watch struct {
 	idle   time.Duration
 	think  time.Duration // on top of idle, once the whole request is sent
 	cancel context.CancelCauseFunc
+	over   func() // is told that the connection is closed; nil: nobody is
 
 	mu      sync.Mutex
 	conn    *conn
@@ -139,6 +144,10 @@ func (w *watch) start(c net.Conn) {
 	w.conn.moved.Store(now())
 	w.conn.asked.Store(false)
 	w.conn.answered.Store(0)
+	w.conn.over.Store(nil)
+	if w.over != nil {
+		w.conn.over.Store(&w.over)
+	}
 	if w.timer == nil {
 		w.timer = time.AfterFunc(w.idle, w.check)
 	}
@@ -152,6 +161,13 @@ func (w *watch) pause(on bool) {
 	if w.conn != nil {
 		w.conn.moved.Store(now())
 	}
+}
+
+// took is told how long a body was of which that was not known before.
+func (w *watch) took(size int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.think = thinking(size)
 }
 
 // asked is told when the whole request is sent. What comes in before is no reply:

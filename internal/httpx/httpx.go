@@ -48,6 +48,8 @@ const (
 // sent: CloudShark says nothing while it indexes a capture.
 const thinkRate = 10 << 20
 
+func thinking(size int64) time.Duration { return time.Duration(max(size, 0)/thinkRate) * time.Second }
+
 // Defaults of Options.
 const (
 	DefaultConnectTimeout = 30 * time.Second
@@ -64,7 +66,8 @@ type Options struct {
 	Pins      []string // "sha256/BASE64" of a public key (RFC 7469 2.4); one must be in the verified chain
 
 	ConnectTimeout time.Duration // for each of connecting and the TLS handshake
-	// IdleTimeout is how long no byte may move in either direction, and the
+	// IdleTimeout is how long no byte may move in either direction (while a body of
+	// unknown length has none to send, the time stands still), and the
 	// longest time that one reply may trickle in. Before it answers, a server has
 	// a second more for each thinkRate bytes of the request.
 	IdleTimeout time.Duration
@@ -149,11 +152,12 @@ func (c *Client) Scrub(s string) string { return c.scrub.String(s) }
 // Do sends req and reads the answer. The request's path holds Placeholder where
 // the secret belongs. The request's body is closed when Do returns, and nothing
 // reads it any more. An error means that no answer came; whether the server
-// acted on the request is then unknown, unless its class says otherwise.
+// acted on the request is then unknown, unless its class says otherwise. Where the
+// body's length is unknown, its Close must end a Read that waits.
 func (c *Client) Do(req *http.Request) (*Reply, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
-	w := &watch{idle: c.opts.IdleTimeout, think: time.Duration(max(req.ContentLength, 0)/thinkRate) * time.Second, cancel: cancel}
+	w := &watch{idle: c.opts.IdleTimeout, think: thinking(req.ContentLength), cancel: cancel}
 	defer w.stop()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn:      func(info httptrace.GotConnInfo) { w.start(info.Conn) },
@@ -202,8 +206,9 @@ func (c *Client) Do(req *http.Request) (*Reply, error) {
 
 // prepare returns the copy of req that goes onto the wire.
 func (c *Client) prepare(ctx context.Context, req *http.Request, w *watch) (*http.Request, *body, error) {
-	sent := &body{rc: req.Body, ctx: ctx, limit: c.limit, watch: w, left: req.ContentLength, closed: make(chan struct{})}
+	sent := &body{rc: req.Body, ctx: ctx, limit: c.limit, watch: w, left: req.ContentLength, live: req.ContentLength <= 0, closed: make(chan struct{})}
 	if req.Body == nil || req.Body == http.NoBody {
+		sent.live = false
 		sent.whole.Store(true)
 		close(sent.closed)
 	}
@@ -220,6 +225,10 @@ func (c *Client) prepare(ctx context.Context, req *http.Request, w *watch) (*htt
 		return refuse("the URL holds a user name")
 	}
 	out := req.Clone(ctx)
+	if sent.live { // its Read may wait for what never comes
+		context.AfterFunc(ctx, sent.hangUp)
+		w.over = sent.hangUp
+	}
 	out.GetBody = nil // with it the transport might send a body twice
 	if req.Body != nil && req.Body != http.NoBody {
 		out.Body = sent
@@ -245,6 +254,9 @@ type body struct {
 	limit  *rate.Limiter
 	watch  *watch
 	left   int64 // bytes to come; negative when only the end tells
+	live   bool  // bytes come as they are made
+	sent   int64 // of a live one
+	hung   atomic.Bool
 	whole  atomic.Bool
 	err    atomic.Pointer[error]
 	done   atomic.Bool
@@ -255,10 +267,19 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.limit != nil && len(p) > b.limit.Burst() {
 		p = p[:b.limit.Burst()]
 	}
+	if b.live {
+		b.watch.pause(true) // that nothing is there to send is no silence of the server's
+	}
 	n, err := b.rc.Read(p)
+	if b.live {
+		b.watch.pause(false)
+		if b.sent += int64(n); err == io.EOF {
+			b.watch.took(b.sent)
+		}
+	}
 	b.left -= int64(n)
 	switch {
-	case err != nil && err != io.EOF:
+	case err != nil && err != io.EOF && !b.hung.Load():
 		failed := err // err itself would be allocated at every read
 		b.err.Store(&failed)
 	case b.left == 0 || err == io.EOF:
@@ -281,6 +302,12 @@ func (b *body) Close() error {
 		close(b.closed)
 	}
 	return err
+}
+
+// hangUp ends a Read that waits for bytes which nobody will take.
+func (b *body) hangUp() {
+	b.hung.Store(true)
+	_ = b.rc.Close()
 }
 
 func (b *body) wait() { <-b.closed }

@@ -577,3 +577,74 @@ func TestRetryAfter(t *testing.T) {
 		}
 	}
 }
+
+// quiet is a body of unknown length that has some bytes, and then waits.
+type quiet struct {
+	some   string
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (q *quiet) Read(p []byte) (int, error) {
+	if n := copy(p, q.some); n > 0 {
+		q.some = q.some[n:]
+		return n, nil
+	}
+	<-q.closed
+	return 0, errors.New("it was closed")
+}
+
+func (q *quiet) Close() error {
+	q.once.Do(func() { close(q.closed) })
+	return nil
+}
+
+// While a body of unknown length waits for more, the server can end the request in
+// every way.
+func TestABodyThatWaits(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"the connection is cut": func(w http.ResponseWriter, r *http.Request) {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		},
+		"an early answer": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Connection", "close") // or it would wait for the rest first
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := server(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.ReadFull(r.Body, make([]byte, 5))
+				time.Sleep(300 * time.Millisecond) // longer than anybody may be silent
+				answer(w, r)
+			})
+			q := &quiet{some: "hello", closed: make(chan struct{})}
+			reply, err := client(t, Options{IdleTimeout: 100 * time.Millisecond}).Do(request(t, "PUT", s.URL, q))
+			if name != "an early answer" {
+				fails(t, err, ClassNetwork, failure.Retry)
+			} else if err != nil || reply.Status != http.StatusRequestEntityTooLarge || reply.Err == nil {
+				t.Errorf("%+v, %v", reply, err)
+			}
+			select {
+			case <-q.closed:
+			default:
+				t.Error("the body is still open")
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s := server(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadFull(r.Body, make([]byte, 5))
+		cancel()
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
+	_, err := client(t, Options{}).Do(request(t, "PUT", s.URL, &quiet{some: "hello", closed: make(chan struct{})}).WithContext(ctx))
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
