@@ -38,8 +38,12 @@ func (r *Rotator) begin(t int64) error {
 		next.unlock()
 		return err
 	}
+	next.wrote = since
 	r.file = next
 	r.totals.Files++
+	if r.opts.Begun != nil {
+		r.opts.Begun(next.part, next.path, at(t))
+	}
 	return nil
 }
 
@@ -90,12 +94,18 @@ func mixed(interfaces []packet.Interface) bool {
 // since is what the counts have grown by since the last call.
 func (r *Rotator) since() []packet.Stats {
 	now := r.opts.Source.Stats()
+	grown := r.grown(now)
+	r.stats = slices.Clone(now)
+	return grown
+}
+
+// grown is by what the counts now exceed those of the last file's end.
+func (r *Rotator) grown(now []packet.Stats) []packet.Stats {
 	grown := slices.Clone(now)
 	for i := range grown[:min(len(grown), len(r.stats))] {
 		grown[i].Received -= min(grown[i].Received, r.stats[i].Received)
 		grown[i].Dropped -= min(grown[i].Dropped, r.stats[i].Dropped)
 	}
-	r.stats = slices.Clone(now)
 	return grown
 }
 

@@ -38,6 +38,12 @@ type Options struct {
 	// written meanwhile, but only so many that a slow one (more than 16 files
 	// behind) makes Write wait.
 	Sealed func(Sealed)
+	// Begun is told of each file by the goroutine that writes, which it must not
+	// keep: of the name that it has now, and of the one that it will have. Optional.
+	Begun func(part, path string, first time.Time)
+	// Pulse is after how long without a packet counts are written into a pcapng
+	// file, for those who follow it; 0: never. It needs calls of Write with none.
+	Pulse time.Duration
 }
 
 // Reason is why a file ended.
@@ -158,6 +164,7 @@ type file struct {
 	packets     uint64        // handed to the writer
 	until       int64         // packet time of the next file
 	over        time.Duration // monotonic time at which the interval is over
+	wrote       time.Duration // monotonic time at which something was written
 	began       time.Time
 }
 
@@ -200,8 +207,11 @@ func (r *Rotator) Write(batch []packet.Packet) error {
 			r.end(Interval)
 		}
 	}
+	if r.file.part != "" && len(batch) > 0 {
+		r.file.wrote = since
+	}
 	if len(batch) == 0 && r.file.part != "" {
-		if err := r.w.Flush(); err != nil {
+		if err := errors.Join(r.pulse(wall, since), r.w.Flush()); err != nil {
 			r.fail(err)
 		}
 	}
@@ -217,6 +227,23 @@ func (r *Rotator) Write(batch []packet.Packet) error {
 		r.lose(batch)
 	}
 	return r.stopped
+}
+
+// pulse tells those who follow the file that it lives.
+func (r *Rotator) pulse(wall time.Time, since time.Duration) error {
+	f := &r.file
+	if r.opts.Pulse == 0 || since-f.wrote < r.opts.Pulse {
+		return nil
+	}
+	f.wrote = since
+	if limit := r.room(); limit > 0 && r.w.Size()+int64(len(f.interfaces))*statsBytes > limit {
+		return nil
+	}
+	t := pcapfile.Trailer{Start: f.began, End: wall.Round(0).UTC()}
+	for _, s := range r.grown(r.opts.Source.Stats()) {
+		t.Stats = append(t.Stats, pcapfile.Stats{Stats: s})
+	}
+	return r.w.Pulse(t)
 }
 
 // Rotate ends the file that is open, if any, with the next Write. What it returns

@@ -32,6 +32,9 @@ func NewSingle(dir, source string, t time.Time, format pcapio.Format) (*Single, 
 // Part is where the file lies before it is sealed.
 func (s *Single) Part() string { return s.file.part }
 
+// Path is where the file lies when it is sealed.
+func (s *Single) Path() string { return s.file.path }
+
 // Seal gives the file, which is complete and on the disk, its last name, and
 // returns that. Nothing else may be done after it.
 func (s *Single) Seal() (string, error) {

@@ -1,6 +1,7 @@
 package rotate_test
 
 import (
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,5 +170,43 @@ func TestStampsOfTwoClocks(t *testing.T) {
 	}
 	if err := r.Close(); err != nil || files > 21 { // two a minute
 		t.Errorf("%d files in ten minutes, %v", files, err)
+	}
+}
+
+// Who follows a file hears of it on a quiet line, too: each Pulse its counts are in
+// it, and it stays a good file.
+func TestAQuietFileHasAPulse(t *testing.T) {
+	for _, format := range []string{"pcapng", "pcap"} {
+		t.Run(format, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var part, path string
+				o := rotate.Options{Pulse: 20 * time.Second, Begun: func(p, q string, first time.Time) {
+					if part, path = p, q; !first.Equal(time.Now()) {
+						t.Errorf("begun at %s", first)
+					}
+				}}
+				r := newRig(t, rotate.Config{Interval: config.Duration(time.Hour), Format: format}, newLine(ether), o)
+				var sizes []int64
+				capture(r, 65*time.Second, func(n int) time.Duration { return time.Duration(n) * time.Hour })
+				for range 4 {
+					capture(r, 20*time.Second, func(int) time.Duration { return time.Hour })
+					synctest.Wait()
+					info, err := os.Stat(part)
+					if err != nil {
+						t.Fatal(err)
+					}
+					sizes = append(sizes, info.Size())
+				}
+				all := r.end()
+				if len(all) != 1 || all[0].Path != path || all[0].Packets != 1 {
+					t.Errorf("%+v, begun as %s", all, path)
+				}
+				for i, size := range sizes[1:] {
+					if grows := size > sizes[i]; grows != (format == "pcapng") {
+						t.Errorf("%d bytes after %d", size, sizes[i])
+					}
+				}
+			})
+		})
 	}
 }

@@ -261,6 +261,22 @@ func (w *Writer) KeyLog(secrets []byte) error {
 	}
 }
 
+// Pulse writes the counts so far into a pcapng file, between its packets, so that
+// who follows the growing file hears of it on a quiet line, too. A pcap file has
+// no place for them.
+func (w *Writer) Pulse(t Trailer) error {
+	f := w.file
+	if f == nil {
+		return errNoFile
+	}
+	if f.ng != nil && f.failure() == nil {
+		if err := t.write(f.ng, len(f.interfaces)); err != nil {
+			return failed(f.path, err)
+		}
+	}
+	return f.failure()
+}
+
 // Size is how many bytes the file has so far, those in buffers included.
 func (w *Writer) Size() int64 {
 	if w.file == nil {

@@ -54,6 +54,9 @@ type Options struct {
 	// SSLKEYLOGFILE, when the capture has ended. It may be nil; a pcap file can't
 	// hold them. Those beyond SecretsRoom are left out.
 	Secrets func() []byte
+	// Pulse is after how long without a packet counts are written into a pcapng
+	// file, for those who follow it; 0: never.
+	Pulse time.Duration
 }
 
 // End is why a capture ended.
@@ -164,6 +167,7 @@ type loop struct {
 	known       []packet.Interface
 	began, told time.Time
 	first, last int64
+	quiet       time.Time // since when no packet came; zero: one just did
 }
 
 func (l *loop) run() (End, error) {
@@ -182,14 +186,33 @@ func (l *loop) run() (End, error) {
 		case err != nil:
 			return Failed, err
 		case n == 0: // on a quiet line what came is in the file soon, too
-			if err := l.w.Flush(); err != nil {
+			if err := errors.Join(l.pulse(), l.w.Flush()); err != nil {
 				return Failed, err
 			}
+		default:
+			l.quiet = time.Time{}
 		}
 		if now := time.Now(); now.Sub(l.told) >= time.Second/4 {
 			l.tell(now)
 		}
 	}
+}
+
+// pulse tells those who follow the file that it lives.
+func (l *loop) pulse() error {
+	now := time.Now()
+	if l.quiet.IsZero() {
+		l.quiet = now
+	}
+	if l.Pulse == 0 || now.Sub(l.quiet) < l.Pulse {
+		return nil
+	}
+	l.quiet = now
+	t := pcapfile.Trailer{Start: l.began, End: now}
+	for _, s := range l.Source.Stats() {
+		t.Stats = append(t.Stats, pcapfile.Stats{Stats: s})
+	}
+	return l.w.Pulse(t)
 }
 
 // write writes batch, or as much of it as the limits let in; the end is "" as

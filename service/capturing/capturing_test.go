@@ -219,3 +219,20 @@ func TestSecretsStandBeforeThePackets(t *testing.T) {
 		})
 	}
 }
+
+// A quiet line adds the interface's counts to the file each Pulse, for those who
+// follow it.
+func TestAQuietLineHasAPulse(t *testing.T) {
+	size := func(pulse time.Duration) int64 {
+		ctx, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer stop()
+		r, all, err := take(t, &wire{ctx: ctx, total: 3}, capturing.Options{Pulse: pulse})
+		if err != nil || len(all) != 3 {
+			t.Error(len(all), err)
+		}
+		return r.Size
+	}
+	if with, without := size(20*time.Millisecond), size(0); with <= without {
+		t.Errorf("%d bytes with a pulse, %d without", with, without)
+	}
+}
