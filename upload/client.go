@@ -82,11 +82,15 @@ func NewClient(c Config, version string) (*Client, error) {
 }
 
 func newHTTP(c Config, version string) (*httpx.Client, error) {
+	conns := c.Concurrency
+	if c.Stream { // each stream has a connection for as long as it is open
+		conns = 0
+	}
 	return httpx.New(httpx.Options{
 		UserAgent: "capagent/" + version, Table: "cloudshark",
 		AllowHTTP: c.AllowHTTP, CAFile: c.CAFile, Pins: c.Pins,
 		IdleTimeout: c.Timeout.Std(), Bandwidth: c.Bandwidth.BytesPerSecond(),
-		MaxConns: c.Concurrency, PathSecret: c.Token, Connecting: c.Connecting,
+		MaxConns: conns, PathSecret: c.Token, Connecting: c.Connecting,
 	})
 }
 

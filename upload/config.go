@@ -29,6 +29,7 @@ type Config struct {
 	Bandwidth    config.Rate     `toml:"bandwidth"`   // of all uploads together, 0 for no limit
 	MaxSize      config.Size     `toml:"max_size"`    // larger captures are split, 0 for no limit
 	MaxPackets   int64           `toml:"max_packets"` // captures of more packets are split, 0 for no limit
+	Stream       bool            `toml:"stream"`      // live captures go out while they are written
 	Timeout      config.Duration `toml:"timeout"`     // without a byte in either direction
 	AllowHTTP    bool            `toml:"allow_http"`
 	CAFile       string          `toml:"ca_file"`

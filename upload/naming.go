@@ -165,9 +165,11 @@ func cut(s string, most int) string {
 // sessionComments returns what the user has to say, then the facts by which the
 // session can be traced to the file, in at most maxComments bytes.
 func sessionComments(template, host string, c *ledger.Capture, p *ledger.Part) string {
-	lines := []string{
-		"file: " + strconv.Quote(cut(strings.ToValidUTF8(c.Name, "_"), 300)),
-		"sha256: " + c.SHA256,
+	lines := []string{"file: " + strconv.Quote(cut(strings.ToValidUTF8(c.Name, "_"), 300))}
+	if c.SHA256 == "" {
+		lines = append(lines, "sent while it was captured")
+	} else {
+		lines = append(lines, "sha256: "+c.SHA256)
 	}
 	if c.Case != "" {
 		lines = append(lines, "case: "+line(cut(c.Case, 100)))

@@ -71,9 +71,27 @@ type rig struct {
 	*cloudsharktest.Server
 	step   *Step
 	ledger *memory
-	log    bytes.Buffer
+	log    output
 	sent   atomic.Int64
 	strict bool // the emulator must find nothing to complain about
+}
+
+// output is what was logged so far; streams log beside the test.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 type change func(*cloudsharktest.Options, *Config)

@@ -37,8 +37,12 @@ type StepOptions struct {
 type Step struct {
 	opts StepOptions
 
-	mu     sync.Mutex
-	doubts map[part]bool // parts of which Find could not tell
+	running sync.WaitGroup // streams
+
+	mu      sync.Mutex
+	doubts  map[part]bool      // parts of which Find could not tell
+	streams map[string]*stream // that are open, by their sessions' names
+	closed  bool
 }
 
 type part struct {
@@ -46,8 +50,10 @@ type part struct {
 	number  int
 }
 
-// NewStep returns the step.
-func NewStep(o StepOptions) *Step { return &Step{opts: o, doubts: map[part]bool{}} }
+// NewStep returns the step. Close it where something is streamed.
+func NewStep(o StepOptions) *Step {
+	return &Step{opts: o, doubts: map[part]bool{}, streams: map[string]*stream{}}
+}
 
 // Name returns "cloudshark".
 func (*Step) Name() string { return "cloudshark" }
@@ -132,6 +138,9 @@ func (s *Step) parts(ctx context.Context, c *ledger.Capture) ([]ledger.Part, err
 }
 
 func (s *Step) send(ctx context.Context, c *ledger.Capture, p *ledger.Part) error {
+	if done, err := s.streamed(ctx, c, p); done {
+		return err
+	}
 	count := int64(0)
 	session, err := s.opts.Client.Upload(ctx, Upload{
 		Name: p.Name, Tags: c.Tags, Size: p.Size, Method: c.Method, Keylog: c.Keylog,
