@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -34,6 +35,7 @@ type Agent struct {
 	Pipeline *Pipeline
 	Client   *upload.Client
 
+	step    *upload.Step
 	audit   *audit.Log // nil where the ledger is not this Agent's own
 	log     zerolog.Logger
 	onBytes atomic.Pointer[func(int64)]
@@ -72,18 +74,16 @@ func Assemble(cfg Config, l *ledger.Ledger, version string, policy Policy, log z
 	if cfg.CloudShark.AllowHTTP && strings.HasPrefix(a.Destination(), "http://") {
 		log.Warn().Str("url", a.Destination()).Msg("allow_http: token and captures travel in the clear")
 	}
-	step := upload.NewStep(upload.StepOptions{
+	a.step = upload.NewStep(upload.StepOptions{
 		Config: cfg.CloudShark, Client: client, Ledger: l, Host: cfg.Agent.Name, Log: log, OnBytes: a.moved,
 	})
-	a.Pipeline = NewPipeline(l, policy, log, step)
+	a.Pipeline = NewPipeline(l, policy, log, a.step)
 	return a, nil
 }
 
 // Close ends the agent's use of the ledger.
 func (a *Agent) Close() error {
-	if a.Client != nil {
-		a.Client.Close()
-	}
+	a.Hangup()
 	if a.Ledger == nil {
 		return nil
 	}
@@ -95,6 +95,36 @@ func (a *Agent) Close() error {
 	}
 	return a.Ledger.Close()
 }
+
+// Hangup gives up streams and drops connections.
+func (a *Agent) Hangup() {
+	if a.step != nil {
+		a.step.Close()
+	}
+	if a.Client != nil {
+		a.Client.Close()
+	}
+}
+
+// Stream begins to upload a capture that is still written to the file part; path
+// is what it will be called. What Add is given besides must be the same here. The
+// name that is returned is the session's, for AddOptions.Name.
+func (a *Agent) Stream(part, path string, first time.Time, opts AddOptions) (name string, err error) {
+	if a.step == nil {
+		return "", errors.ErrUnsupported
+	}
+	f, _, err := safefile.Open(part)
+	if err != nil {
+		return "", err
+	}
+	c := ledger.Capture{Source: opts.Source, Path: path, Name: filepath.Base(path), Owned: opts.Owned, Comment: opts.Comment}
+	c.First = first
+	c.Tags = a.Tags(opts.Tags, c)
+	return a.step.Stream(f, c, opts.Name), nil
+}
+
+// Abandon gives up the stream of a capture that will not be sent.
+func (a *Agent) Abandon(name string) { a.step.Abandon(name) }
 
 // OpenToLook returns an Agent that can look around but not send: its ledger is
 // open for reading, or nil when there is none yet.

@@ -37,6 +37,7 @@ type captureOptions struct {
 
 	noUpload      bool
 	open          bool
+	stream        bool
 	tags          []string
 	comment, name string
 
@@ -108,6 +109,7 @@ lists what can be captured from.`,
 	f.Var(&opts.buffer, "buffer", "memory for packets that wait to be written")
 	f.IntVar(&opts.fanout, "fanout", 1, "share each interface's packets among `N` buffers (Linux)")
 	f.BoolVar(&opts.noUpload, "no-upload", false, "send nothing; needs --write")
+	f.BoolVar(&opts.stream, "stream", false, "send the packets while they are captured")
 	f.BoolVar(&opts.open, "open", false, "open the link in the browser")
 	f.StringArrayVar(&opts.tags, "tag", nil, "add a `TAG`; may be repeated")
 	f.StringVar(&opts.comment, "comment", "", "`TEXT` for the session's comment")
@@ -134,6 +136,9 @@ func (o *captureOptions) check() (pcapio.Format, error) {
 	if err != nil {
 		return "", err
 	}
+	if o.stream && format == pcapio.Pcap {
+		return "", usageError("--stream needs pcapng, which can say that a line is quiet; give --write a name that ends in .pcapng")
+	}
 	if o.noUpload && o.keylog != "" && format == pcapio.Pcap {
 		return "", usageError("pcap can't hold a key log; give --write a name that ends in .pcapng")
 	}
@@ -147,8 +152,12 @@ func (o *captureOptions) checkUpload() error {
 	switch {
 	case o.noUpload && o.write == "":
 		return usageError("--no-upload needs --write FILE, or nothing would be left")
-	case o.noUpload && (o.open || o.onFailure || o.comment != "" || o.name != "" || len(o.tags) > 0):
-		return usageError("--no-upload makes no session: --open, --tag, --comment, --name and --on-failure don't go with it")
+	case o.stream && o.onFailure:
+		return usageError("--stream sends before it is known whether COMMAND fails: it doesn't go with --on-failure")
+	case o.stream && o.keylog != "":
+		return usageError("--stream sends before the keys are known: it doesn't go with --keylog")
+	case o.noUpload && (o.open || o.stream || o.onFailure || o.comment != "" || o.name != "" || len(o.tags) > 0):
+		return usageError("--no-upload makes no session: --open, --stream, --tag, --comment, --name and --on-failure don't go with it")
 	case o.onFailure && len(o.command) == 0:
 		return usageError("--on-failure needs a command behind --")
 	case o.linger > 0 && len(o.command) == 0:

@@ -17,6 +17,7 @@ import (
 	"capagent/rotate/pcapfile"
 	"capagent/service"
 	"capagent/service/capturing"
+	"capagent/upload"
 )
 
 // shot is one run of `capture`.
@@ -29,6 +30,8 @@ type shot struct {
 	keys     *keylog        // nil: no key log
 	presses  *presses
 	happened events
+	flows    capture.Flows // the stream's own connection
+	session  string        // the name of what is streamed; "": nothing is
 
 	spooled *rotate.Single // nil: the file is the user's
 	path    string         // of the file
@@ -101,11 +104,15 @@ func (s *shot) take(ctx context.Context) (began bool, err error) {
 	}
 	on, stop := context.WithCancel(open)
 	defer stop()
-	source, err := live.Open(on, capture.Options{
+	options := capture.Options{
 		Interfaces: s.opts.interfaces, Filter: s.opts.filter, SnapLen: s.opts.snapLen, NoPromisc: s.opts.noPromisc,
 		Buffer: int64(s.opts.buffer), Fanout: s.opts.fanout,
 		Event: func(e capture.Event) { s.happened.add(e); s.sayEvent(e) },
-	})
+	}
+	if s.opts.stream { // or it would capture what it sends
+		options.Own = &s.flows
+	}
+	source, err := live.Open(on, options)
 	if err != nil {
 		return false, s.cannotCapture(s.opts, err)
 	}
@@ -131,6 +138,7 @@ func (s *shot) take(ctx context.Context) (began bool, err error) {
 		timer := time.AfterFunc(s.opts.duration, stop)
 		defer timer.Stop()
 	}
+	s.stream()
 	line := s.newLiveLine()
 	o := capturing.Options{
 		Source: source, Format: s.format, Tell: line.show,
@@ -139,6 +147,9 @@ func (s *shot) take(ctx context.Context) (began bool, err error) {
 	}
 	if s.keys != nil {
 		o.Secrets = s.keys.secrets
+	}
+	if s.opts.stream {
+		o.Pulse = upload.Pulse
 	}
 	s.result, err = capturing.Into(file, o, s.happened.all)
 	line.clear()
@@ -162,6 +173,9 @@ func (s *shot) create() (file *os.File, err error) {
 
 // discard takes away a file of the spool; the user's own stays.
 func (s *shot) discard() error {
+	if s.session != "" {
+		s.agent.Abandon(s.session)
+	}
 	if s.spooled == nil {
 		return nil
 	}

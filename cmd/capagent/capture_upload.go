@@ -12,6 +12,7 @@ import (
 
 	"capagent/internal/failure"
 	"capagent/internal/ledger"
+	"capagent/internal/pcapio"
 	"capagent/internal/quote"
 	"capagent/rotate"
 	"capagent/service"
@@ -26,7 +27,12 @@ const pingPatience = 5 * time.Second
 // prepareUpload finds out whether an upload can go well, before packets are
 // captured that nobody could send.
 func (s *shot) prepareUpload(ctx context.Context) (err error) {
-	if s.agent, err = s.app.agent(ctx); err != nil {
+	s.agent, err = s.agentWith(ctx, func(cfg *service.Config) {
+		if s.opts.stream = s.streams(cfg); s.opts.stream {
+			cfg.CloudShark.Stream, cfg.CloudShark.Connecting = true, s.flows.Connecting
+		}
+	})
+	if err != nil {
 		if exitCode(err) == exitConfig {
 			s.hint("--no-upload --write FILE captures without a CloudShark")
 		}
@@ -41,6 +47,32 @@ func (s *shot) prepareUpload(ctx context.Context) (err error) {
 		return errors.Join(err, s.agent.Close())
 	}
 	return nil
+}
+
+// streams says whether the capture is sent while it goes on: when that is asked
+// for, or configured and possible.
+func (s *shot) streams(cfg *service.Config) bool {
+	return s.opts.stream || cfg.CloudShark.Stream && s.keys == nil && !s.opts.onFailure && s.format == pcapio.Pcapng
+}
+
+// stream begins the upload of the file that is being written. What breaks it off
+// is told; then the file is uploaded in the end.
+func (s *shot) stream() {
+	if !s.opts.stream {
+		return
+	}
+	part, path := s.path, s.path
+	if s.spooled != nil {
+		path = s.spooled.Path()
+	}
+	name, err := s.agent.Stream(part, path, time.Now(), service.AddOptions{
+		Source: captureSource, Owned: s.spooled != nil, Tags: s.opts.tags, Comment: s.opts.comment, Name: s.opts.name,
+	})
+	if err != nil {
+		s.complain(fmt.Errorf("not streamed: %w", err))
+		return
+	}
+	s.session = name
 }
 
 // tryServer has the server say whether it knows the token. Where it can't be
@@ -136,6 +168,9 @@ func (s *shot) send(ctx, sending context.Context) error {
 	}
 	if s.keys != nil {
 		opts.Keylog = s.keys.filled()
+	}
+	if s.session != "" {
+		opts.Name = s.session
 	}
 	c, err := s.agent.Add(ctx, s.path, opts)
 	s.view = service.NewView(c)

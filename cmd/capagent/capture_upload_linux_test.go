@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +18,7 @@ import (
 	"time"
 
 	"capagent/internal/ledger"
+	"capagent/internal/pcapio"
 )
 
 // chatter is a host that gets packets all the time, over lo.
@@ -351,6 +355,113 @@ func TestCaptureUsage(t *testing.T) {
 			t.Error(o.stderr)
 		}
 		if o.code != exitUsage || o.stdout != "" {
+			t.Errorf("%q: %+v", args, o)
+		}
+	}
+}
+
+func TestCaptureStreams(t *testing.T) {
+	c := startChatter(t)
+	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
+	o := p.run(t, c.on("--stream", "--packets", "20", "--tag", "live", "--comment", "why")...)
+	if o.code != exitOK || !strings.HasSuffix(o.stdout, c.shown+"\n") || !strings.HasPrefix(o.stderr, "20 packets, ") {
+		t.Fatalf("%+v", o)
+	}
+	worksOn(t, o.stdout)
+	found, _ := filepath.Glob(filepath.Join(p.s.Dir, "captures", "*.json"))
+	if len(found) != 1 {
+		t.Fatalf("%q", found)
+	}
+	text := string(readFile(t, found[0]))
+	for _, want := range []string{`"live"`, `why\nfile: `, "sent while it was captured", `"packets": 20`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not in %s", want, text)
+		}
+	}
+	if len(p.spool(t)) != 0 {
+		t.Errorf("%q", p.spool(t))
+	}
+
+	// It does not capture what it sends itself.
+	server, err := url.Parse(p.s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := fmt.Sprintf("tcp port %s or (%s)", server.Port(), c.filter)
+	path := filepath.Join(t.TempDir(), "both.pcapng")
+	if o = p.run(t, "capture", "-i", "lo", "-f", both, "--stream", "--packets", "300", "--write", path); o.code != exitOK {
+		t.Fatalf("%+v", o)
+	}
+	if udp, tcp := protocols(t, path); udp != 300 || tcp != 0 {
+		t.Errorf("%d of UDP, %d of TCP", udp, tcp)
+	}
+
+	// Nothing came: there is no session.
+	before := countSessions(t, p.s.Dir)
+	o = p.run(t, "capture", "-i", "lo", "-f", "udp port 1", "--stream", "--duration", "500ms")
+	if o.code != exitFailed || !strings.Contains(o.stderr, "nothing to upload") || countSessions(t, p.s.Dir) != before {
+		t.Errorf("%+v", o)
+	}
+}
+
+// protocols counts the packets of a file by what IPv4 carries in them.
+func protocols(t *testing.T, path string) (udp, tcp int) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := pcapio.NewReader(f)
+	var p pcapio.Packet
+	for err == nil {
+		if err = r.Next(&p); err == nil && len(p.Data) > 23 {
+			switch p.Data[23] {
+			case syscall.IPPROTO_UDP:
+				udp++
+			case syscall.IPPROTO_TCP:
+				tcp++
+			}
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	return udp, tcp
+}
+
+// A server that goes away meanwhile costs nothing: the file is uploaded when it is
+// back.
+func TestABrokenStreamIsUploadedInTheEnd(t *testing.T) {
+	c := startChatter(t)
+	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
+	cmd, stdout, stderr := p.start(t, c.on("--stream")...)
+	p.capturing(t)
+	p.s.stop()
+	eventually(t, "told", func() bool { return strings.Contains(stderr.String(), "broke off") })
+	p.s = restart(t, p.s)
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, stderr)
+	}
+	worksOn(t, stdout.String())
+	if n := countSessions(t, p.s.Dir); n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
+func TestStreamingGoesNotWithEverything(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys")
+	for text, args := range map[string][]string{
+		"--no-upload makes no session": {"--no-upload", "--write", "x.pcapng"},
+		"needs pcapng":                 {"--write", filepath.Join(t.TempDir(), "x.pcap")},
+		"before the keys are known":    {"--keylog", keys},
+		"whether COMMAND fails":        {"--on-failure", "--", "true"},
+	} {
+		o := runProgram(t, nil, append([]string{"capture", "--stream"}, args...)...)
+		if o.code != exitUsage || !strings.Contains(o.stderr, text) {
 			t.Errorf("%q: %+v", args, o)
 		}
 	}

@@ -73,6 +73,11 @@ func (a *app) fullConfig(ctx context.Context) (service.Config, error) {
 
 // agent opens everything that uploading needs.
 func (a *app) agent(ctx context.Context) (*service.Agent, error) {
+	return a.agentWith(ctx, func(*service.Config) {})
+}
+
+// agentWith is agent with a configuration that change has changed.
+func (a *app) agentWith(ctx context.Context, change func(*service.Config)) (*service.Agent, error) {
 	cfg, err := a.fullConfig(ctx)
 	if err != nil {
 		var all config.Errors
@@ -84,6 +89,7 @@ func (a *app) agent(ctx context.Context) (*service.Agent, error) {
 	for _, text := range cfg.Loaded.Warnings {
 		a.say("warning: %s", text)
 	}
+	change(&cfg)
 	retrying := service.OneShot
 	retrying.Patience = a.flags.wait
 	return service.Open(ctx, cfg, version, service.NewGate(retrying), a.commandLogger(cfg))

@@ -102,3 +102,12 @@ func countSessions(t *testing.T, dir string) int {
 	}
 	return len(found)
 }
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -65,6 +64,7 @@ func (s *sensor) start() {
 	}
 	agent := s.agent
 	s.t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
+	s.answers()
 }
 
 func (s *sensor) stop() {
@@ -287,12 +287,9 @@ func TestTheAgentWaitsForAnInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.start()
-	where := filepath.Join(s.state, "control.sock")
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(where); err == nil {
-			if all := s.status().Captures; all[0].Problem != nil && all[1].Problem != nil {
-				break
-			}
+		if all := s.status().Captures; all[0].Problem != nil && all[1].Problem != nil {
+			break
 		}
 	}
 	all := s.status().Captures
@@ -317,5 +314,35 @@ func TestTheAgentWaitsForAnInterface(t *testing.T) {
 	}
 	if out := s.run("show", "1"); !strings.Contains(out, "missing ") || !strings.Contains(out, "vethrx (EN10MB)") {
 		t.Error(out)
+	}
+}
+
+// Each file is on its way to the server while it is written.
+func TestTheAgentStreams(t *testing.T) {
+	s := newSensor(t, "stream = true\n"+lan)
+	s.start()
+	s.taken(0)
+	s.send(traffic.Load{Size: 512, Rate: 20_000, Count: 500})
+	s.taken(500)
+	s.send(traffic.Load{Size: 512, Rate: 20_000, Count: 2000, First: 500})
+	s.taken(2500)
+	s.run("rotate")
+	all := s.sessions()
+	s.stop()
+	var stored []string
+	streamed := 0
+	for _, v := range all {
+		path := filepath.Join(s.sandbox.Dir, "captures", *v.SessionID)
+		if strings.Contains(string(readFile(t, path+".json")), "sent while it was captured") {
+			streamed++
+		}
+		stored = append(stored, path+".pcapng")
+	}
+	// A file that was begun and complete at once may have been faster than its stream.
+	if len(all) != 3 || streamed == 0 || countSessions(t, s.sandbox.Dir) != 3 {
+		t.Errorf("%d captures, %d streamed\n%s", len(all), streamed, s.log)
+	}
+	if seen, err := traffic.Check(stored...); err != nil || seen.Distinct != 2500 || seen.Packets != 2500 || seen.Other != 0 {
+		t.Errorf("%+v, %v", seen, err)
 	}
 }

@@ -95,9 +95,7 @@ func (d *Daemon) begin(g *generation) {
 			})
 		}
 		parts.Wait()
-		if g.agent.Client != nil {
-			g.agent.Client.Close()
-		}
+		g.agent.Hangup()
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 	"capagent/rotate"
 	"capagent/service"
 	"capagent/service/control"
+	"capagent/upload"
 )
 
 // A capture that can't be opened, or breaks off, is tried again after so long,
@@ -68,7 +69,8 @@ type live struct {
 	mu      sync.Mutex
 	rotator *rotate.Rotator // nil while nothing is captured
 	counts  liveCounts
-	earlier liveCounts // of lives before
+	earlier liveCounts        // of lives before
+	streams map[string]string // sessions' names by the files' paths
 }
 
 // liveCounts are what is known of a capture since the agent began it.
@@ -172,6 +174,7 @@ func (l *live) life(ctx context.Context) error {
 	}
 	r, err := rotate.New(rotate.Options{
 		Dir: l.d.opts.Config.SpoolDir(), Name: l.name, Config: l.config.Rotate, Source: source, Sealed: l.sealed,
+		Begun: l.begin, Pulse: upload.Pulse,
 		Section: pcapio.Section{Application: "capagent " + l.d.opts.Version, OS: l.d.opts.System, Comment: l.config.Source()},
 	})
 	if err != nil {
@@ -317,7 +320,7 @@ func (l *live) sealed(s rotate.Sealed) {
 		})
 	}
 	if s.Path != "" {
-		l.d.recorder.put(spooled{source: l.config.Source(), sealed: s})
+		l.d.recorder.put(spooled{source: l.config.Source(), sealed: s, session: l.streamed(s.Path)})
 		return
 	}
 	if missed := liveOf(s); missed.Dropped > 0 || len(missed.Gaps)+len(missed.Jumps) > 0 {

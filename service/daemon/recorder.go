@@ -26,11 +26,12 @@ const recordAgain = 5 * time.Second
 
 // spooled is a sealed file of the spool that the ledger does not know yet.
 type spooled struct {
-	source string // "capture:" and the capture's name
-	sealed rotate.Sealed
-	seq    uint64
-	busy   bool
-	due    time.Time // not to be tried before
+	source  string // "capture:" and the capture's name
+	sealed  rotate.Sealed
+	session string // its name, when it is streamed
+	seq     uint64
+	busy    bool
+	due     time.Time // not to be tried before
 }
 
 // recorder brings the files of live captures into the ledger, one after the
@@ -164,7 +165,7 @@ func (r *recorder) record(ctx context.Context, s *spooled) (again bool) {
 		return r.salvage(path)
 	}
 	g := r.d.current()
-	c, err := g.agent.Add(ctx, path, service.AddOptions{Source: s.source, Owned: true, Live: liveOf(s.sealed), Policy: true})
+	c, err := g.agent.Add(ctx, path, service.AddOptions{Source: s.source, Owned: true, Live: liveOf(s.sealed), Policy: true, Name: s.session})
 	file := filepath.Base(path)
 	about := strings.TrimPrefix(s.source, service.CapturePrefix) + " " + file // so it is the capture's problem
 	switch f := failure.As(err); {
