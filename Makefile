@@ -6,7 +6,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 
-.PHONY: build demo demo-stop test lint fmt cross bench bench-capture soak-capture campaign crash soak wine filters fuzz captures
+.PHONY: build demo demo-stop test lint fmt cross bench bench-capture soak-capture judge-capture campaign crash soak wine filters fuzz captures
 
 build: ## the program, in ./capagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
@@ -44,6 +44,9 @@ bench-capture: build ## live capture beside tcpdump, dumpcap, netsniff-ng and st
 soak-capture: ## live capture for an hour; its interface taken away 200 times (as root)
 	mkdir -p .bench && CGO_ENABLED=0 go build -trimpath -o .bench/capagent ./cmd/capagent
 	go run ./internal/tools/benchcapture -soak -capagent .bench/capagent $(BENCHFLAGS)
+
+judge-capture: ## an agent that captures: 50 rotations at full rate (as root)
+	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestFiftyRotationsAtFullRate' -live.rotations 50
 
 campaign: ## 20,000 files, 20 kills; then 4 GB through 64 MB (minutes)
 	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestImportSurvivesKills|TestBigFileStaysSmall' \
