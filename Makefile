@@ -45,8 +45,9 @@ soak-capture: ## live capture for an hour; its interface taken away 200 times (a
 	mkdir -p .bench && CGO_ENABLED=0 go build -trimpath -o .bench/capagent ./cmd/capagent
 	go run ./internal/tools/benchcapture -soak -capagent .bench/capagent $(BENCHFLAGS)
 
-judge-capture: ## an agent that captures: 50 rotations at full rate (as root)
-	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestFiftyRotationsAtFullRate' -live.rotations 50
+judge-capture: ## an agent that captures: 50 rotations at full rate, 500 kills (15 minutes; as root)
+	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestFiftyRotationsAtFullRate|TestKillsWhileCapturing' \
+	  -live.rotations 50 -live.kills 500 -live.rate 100000
 
 campaign: ## 20,000 files, 20 kills; then 4 GB through 64 MB (minutes)
 	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestImportSurvivesKills|TestBigFileStaysSmall' \

@@ -29,28 +29,37 @@ type numbered struct {
 func readNumbered(t *testing.T, paths ...string) (all []numbered) {
 	t.Helper()
 	for _, path := range paths {
-		f, err := os.Open(path)
+		some, err := readUntilTorn(path)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %v", path, err)
 		}
-		r, err := pcapio.NewReader(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for {
-			var p pcapio.Packet
-			if err := r.Next(&p); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				t.Fatalf("%s: %v", path, err)
-			}
-			if n, ok := traffic.Number(p.Data); ok {
-				all = append(all, numbered{p.Time, n})
-			}
-		}
-		_ = f.Close()
+		all = append(all, some...)
 	}
 	return all
+}
+
+// readUntilTorn returns what comes before an error with it.
+func readUntilTorn(path string) (all []numbered, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := pcapio.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var p pcapio.Packet
+		if err := r.Next(&p); errors.Is(err, io.EOF) {
+			return all, nil
+		} else if err != nil {
+			return all, err
+		}
+		if n, ok := traffic.Number(p.Data); ok {
+			all = append(all, numbered{p.Time, n})
+		}
+	}
 }
 
 // answers waits until the agent can be asked.
