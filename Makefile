@@ -6,7 +6,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 
-.PHONY: build demo demo-stop test lint fmt cross bench bench-capture soak-capture judge-capture campaign crash soak wine filters fuzz captures
+.PHONY: build demo demo-stop test lint fmt cross bench bench-capture bench-agent soak-capture judge-capture campaign crash soak wine filters fuzz captures
 
 build: ## the program, in ./capagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
@@ -39,6 +39,9 @@ bench: build ## beside what a user would pick instead, in one run
 
 bench-capture: build ## live capture beside tcpdump, dumpcap, netsniff-ng and stenotype (as root, 20 minutes; BENCHFLAGS=-h)
 	go run ./internal/tools/benchcapture $(BENCHFLAGS)
+
+bench-agent: build ## the agent from file to file beside dumpcap, and while it uploads beside capagent capture (as root, 10 minutes; BENCHFLAGS=-h)
+	go run ./internal/tools/benchcapture -agent -sizes 512,1500 $(BENCHFLAGS)
 
 # Not stripped, so that its goroutines can be counted from outside.
 soak-capture: ## live capture for an hour; its interface taken away 200 times (as root)

@@ -39,6 +39,9 @@ type scenario struct {
 	load  traffic.Load
 	most  float64 // packets per second that may come, for the disk's sake
 	asked []bound // of our own command
+
+	tools   func(ring int) ([]tool, error) // nil: those of a capture to one file
+	measure string                         // the tool that the first is compared with; "": tcpdump
 }
 
 func (b *bencher) bench(ctx context.Context) error {
@@ -46,7 +49,7 @@ func (b *bencher) bench(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.header(); err != nil {
+	if err := b.header(b.tools); err != nil {
 		return err
 	}
 	p, err := traffic.NewPair(ctx, traffic.Options{})
@@ -67,10 +70,6 @@ func (b *bencher) scenarios() ([]scenario, error) {
 	if err != nil {
 		return nil, err
 	}
-	var cpus []int
-	if b.sender >= 0 {
-		cpus = []int{b.sender}
-	}
 	var all []scenario
 	for _, size := range list {
 		what := fmt.Sprintf("%d bytes", size)
@@ -79,27 +78,27 @@ func (b *bencher) scenarios() ([]scenario, error) {
 		}
 		all = append(all, scenario{
 			title: fmt.Sprintf("%s as fast as it goes, %v, ring %d MiB", what, b.seconds, b.ring),
-			ring:  b.ring, most: mostVeth, asked: askedAt(size), load: traffic.Load{Size: size, Duration: b.seconds, CPUs: cpus},
+			ring:  b.ring, most: mostVeth, asked: askedAt(size), load: traffic.Load{Size: size, Duration: b.seconds, CPUs: b.senders()},
 		})
 	}
 	if b.sustained > 0 {
 		all = append(all, scenario{
 			title: fmt.Sprintf("Sustained: 1500 bytes as fast as it goes, %v, ring %d MiB", b.sustained, b.ring),
-			ring:  b.ring, most: mostVeth, asked: []bound{lostAtMost(0), residentAtMost(128)}, load: traffic.Load{Size: 1500, Duration: b.sustained, CPUs: cpus},
+			ring:  b.ring, most: mostVeth, asked: []bound{lostAtMost(0), residentAtMost(128)}, load: traffic.Load{Size: 1500, Duration: b.sustained, CPUs: b.senders()},
 		})
 	}
 	if b.overload > 0 {
 		all = append(all, scenario{
 			title: fmt.Sprintf("Overload: 1500 bytes injected past veth, %v, ring %d MiB", b.overload, overloads*b.ring),
 			ring:  overloads * b.ring, most: mostInjected, asked: []bound{lostAtMost(0.2)},
-			load: traffic.Load{Size: 1500, Duration: b.overload, Rate: b.overloadRate, XDP: true, CPUs: cpus},
+			load: traffic.Load{Size: 1500, Duration: b.overload, Rate: b.overloadRate, XDP: true, CPUs: b.senders()},
 		})
 	}
 	return all, nil
 }
 
-func (b *bencher) header() error {
-	tools, err := b.tools(b.ring)
+func (b *bencher) header(candidates func(ring int) ([]tool, error)) error {
+	tools, err := candidates(b.ring)
 	if err != nil {
 		return err
 	}
@@ -124,7 +123,10 @@ the numbers in them. Files are on %s. %s
 }
 
 func (b *bencher) scenario(ctx context.Context, p *traffic.Pair, s scenario) error {
-	tools, err := b.tools(s.ring)
+	if s.tools == nil {
+		s.tools, s.measure = b.tools, "tcpdump"
+	}
+	tools, err := s.tools(s.ring)
 	if err != nil {
 		return err
 	}
@@ -154,7 +156,7 @@ func (b *bencher) scenario(ctx context.Context, p *traffic.Pair, s scenario) err
 	if !tools[0].ours {
 		s.asked = nil
 	}
-	return table(b.out, s.title, rows, s.asked)
+	return table(b.out, s.title, s.measure, rows, s.asked)
 }
 
 // quietest runs a tool until the machine was quiet meanwhile, a few times at most.
@@ -181,7 +183,7 @@ func (b *bencher) once(ctx context.Context, p *traffic.Pair, t tool, s scenario)
 		return r, err
 	}
 	defer run.Kill()
-	if r, err = b.measure(ctx, p, run, s.load); err != nil {
+	if r, err = b.measure(ctx, p, run, t, s.load); err != nil {
 		return r, err
 	}
 	if err := stop(run, t.hangs); err != nil {
@@ -207,6 +209,9 @@ func (b *bencher) runFolder(t tool) (string, error) {
 			return "", err
 		}
 	}
+	if t.prepare != nil {
+		return dir, t.prepare(place{nic: traffic.RX.Interface(), dir: dir})
+	}
 	return dir, nil
 }
 
@@ -227,12 +232,12 @@ func (b *bencher) start(ctx context.Context, p *traffic.Pair, t tool, dir string
 }
 
 // measure sends the load and reads the meters around it.
-func (b *bencher) measure(ctx context.Context, p *traffic.Pair, run *faulttest.Process, l traffic.Load) (r sample, err error) {
+func (b *bencher) measure(ctx context.Context, p *traffic.Pair, run *faulttest.Process, t tool, l traffic.Load) (r sample, err error) {
 	counted, err := p.Counters(traffic.RX)
 	if err != nil {
 		return r, err
 	}
-	cpu, user, machine, own := cpuTime(run.PID()), userTime(run.PID()), machineTime(), ownTime()
+	cpu, each, user, machine, own := cpuTime(run.PID()), threadsOf(run.PID()), userTime(run.PID()), machineTime(), ownTime()
 	if r.sent, err = p.Send(ctx, l); err != nil {
 		return r, err
 	}
@@ -246,7 +251,15 @@ func (b *bencher) measure(ctx context.Context, p *traffic.Pair, run *faulttest.P
 		return r, fmt.Errorf("ended while it captured: %s", said(run))
 	case <-time.After(b.settle):
 	}
-	r.cpu, r.rss = cpuTime(run.PID())-cpu, status(run.PID(), "VmHWM")
+	if t.background > 0 {
+		if err := waitCalm(ctx, run, t.background); err != nil {
+			return r, err
+		}
+	}
+	r.cpu, r.cost, r.rss = cpuTime(run.PID())-cpu, threadsOf(run.PID()).since(each), status(run.PID(), "VmHWM")
+	if t.background > 0 {
+		r.cpu = r.cost.capturing()
+	}
 	arrived, err := p.Counters(traffic.RX)
 	r.offered = arrived.RxPackets - counted.RxPackets
 	return r, err

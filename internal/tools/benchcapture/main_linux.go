@@ -1,7 +1,8 @@
 // Command benchcapture measures live capture to a file beside tcpdump, dumpcap,
 // netsniff-ng and stenotype, in turn in one run against one generator, and prints
-// the tables for docs/benchmarks.md. With -soak it holds the capture command
-// under load for an hour instead, and takes its interface away 200 times.
+// the tables for docs/benchmarks.md. With -agent it measures `capagent run`
+// instead. With -soak it holds the capture command under load for an hour, and
+// takes its interface away 200 times.
 //
 // The traffic runs between two network namespaces; nothing leaves the machine.
 // It needs root, two processors and a real disk.
@@ -40,6 +41,12 @@ type options struct {
 	quiet            time.Duration
 	attempts         int
 
+	agent      bool
+	agentFor   time.Duration
+	agentRate  float64
+	agentSize  int
+	rotateRate float64
+
 	soak      bool
 	replug    int
 	cycle     time.Duration
@@ -68,6 +75,12 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.dir, "dir", "", "folder on a real disk for the files (default $TMPDIR or ./.bench)")
 	f.DurationVar(&o.quiet, "quiet", time.Minute, "wait for a quiet machine before each run, at most")
 	f.IntVar(&o.attempts, "attempts", 3, "tries of a run on a noisy machine; the last one counts, marked")
+
+	f.BoolVar(&o.agent, "agent", false, "measure capagent run instead: beside dumpcap, both with files of 100,000 packets, and beside capagent capture while it uploads")
+	f.DurationVar(&o.agentFor, "agent-for", 20*time.Second, "agent: traffic of a run with uploads; 0: none")
+	f.Float64Var(&o.agentRate, "agent-rate", 0, "agent: its packets per second; 0: half of what the generator reaches")
+	f.IntVar(&o.agentSize, "agent-size", 1500, "agent: bytes of its frames")
+	f.Float64Var(&o.rotateRate, "rotate-rate", 0, "agent: packets per second beside dumpcap; 0: as fast as it goes")
 
 	f.BoolVar(&o.soak, "soak", false, "hold the capture command under load instead")
 	f.IntVar(&o.replug, "replug", 200, "soak: times the interface is removed and made again")
@@ -122,7 +135,10 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b := &bencher{options: o, dir: dir, out: os.Stdout, log: os.Stderr}
-	if o.soak {
+	switch {
+	case o.agent:
+		return b.measureAgent(ctx)
+	case o.soak:
 		return b.soak(ctx)
 	}
 	return b.bench(ctx)

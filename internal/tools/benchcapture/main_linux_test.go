@@ -156,6 +156,35 @@ func TestSoakIsSane(t *testing.T) {
 	}
 }
 
+func TestAgentIsSane(t *testing.T) {
+	b, out := short(t, "-agent", "-rotate-rate", "100000", "-for", "1500ms", "-agent-for", "1s", "-agent-rate", "20000")
+	if err := b.measureAgent(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Log(out)
+	rotated, half, _ := strings.Cut(out.String(), "### Half of the rate")
+	r := cells(t, rotated)["capagent"]
+	if len(r) != 9 || number(t, r[2]) < 1e5 || number(t, r[4]) <= 0 || r[7] != "0" || r[8] != "0" || !strings.Contains(rotated, "besides, at low priority") {
+		t.Errorf("%q in\n%s", r, out)
+	}
+	if r, other := cells(t, rotated)["dumpcap"], cells(t, half); len(r) != 9 || len(other) != 2 { // all begin with "capagent"
+		t.Errorf("%q in\n%s", r, out)
+	}
+	for line := range strings.Lines(half) {
+		c := strings.Split(strings.Trim(line, "| \n"), " | ")
+		if !strings.HasPrefix(c[0], "capagent ") {
+			continue
+		}
+		if len(c) != 10 || number(t, c[2]) < 15_000 || number(t, c[4]) <= 0 || number(t, c[7]) < 5 || c[8] != "0" || c[9] != "0" {
+			t.Errorf("%q in\n%s", c, out)
+		}
+	}
+	left, err := os.ReadDir(b.dir)
+	if err != nil || len(left) > 1 { // the capture command's state
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 func TestToolsThatFailAreNamed(t *testing.T) {
 	b, out := short(t, "-tools", "capagent", "-command", "cat /none")
 	if err := b.bench(t.Context()); err == nil || !strings.Contains(err.Error(), "No such file") {
@@ -187,7 +216,7 @@ func TestTable(t *testing.T) {
 		{tool: tool{name: "netsniff-ng"}, failed: errors.New("it broke")},
 	}
 	var out bytes.Buffer
-	if err := table(&out, "Some", rows, askedAt(1500)); err != nil {
+	if err := table(&out, "Some", "tcpdump", rows, askedAt(1500)); err != nil {
 		t.Fatal(err)
 	}
 	want := `### Some

@@ -54,7 +54,20 @@ func bind(cpu int) error {
 
 // waitReady waits until the tool has a packet socket and no more to set up.
 func waitReady(ctx context.Context, run *faulttest.Process) error {
-	limit := time.After(startsWithin)
+	return waitUntil(ctx, run, startsWithin, func() bool {
+		sockets, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/packet", run.PID())) // its namespace's
+		return bytes.Count(sockets, []byte("\n")) > 1
+	})
+}
+
+// waitCalm waits until the tool has nothing more to do.
+func waitCalm(ctx context.Context, run *faulttest.Process, most time.Duration) error {
+	return waitUntil(ctx, run, most, func() bool { return true })
+}
+
+// waitUntil waits until ready holds while the tool does nothing.
+func waitUntil(ctx context.Context, run *faulttest.Process, most time.Duration, ready func() bool) error {
+	limit := time.After(most)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for calm, before := 0, time.Duration(0); calm < 4; {
@@ -62,14 +75,13 @@ func waitReady(ctx context.Context, run *faulttest.Process) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-run.Ended():
-			return fmt.Errorf("ended before it captured: %s", said(run))
+			return fmt.Errorf("ended by itself: %s", said(run))
 		case <-limit:
-			return fmt.Errorf("not ready after %v: %s", startsWithin, said(run))
+			return fmt.Errorf("not ready after %v: %s", most, said(run))
 		case <-tick.C:
 		}
-		sockets, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/packet", run.PID())) // its namespace's
 		now := cpuTime(run.PID())
-		if bytes.Count(sockets, []byte("\n")) > 1 && now-before < 2*time.Millisecond {
+		if ready() && now-before < 2*time.Millisecond {
 			calm++
 		} else {
 			calm = 0

@@ -16,6 +16,7 @@ type sample struct {
 	offered uint64 // packets that reached the interface
 	files   traffic.Result
 	cpu     time.Duration
+	cost    cost
 	rss     int64
 	noise   float64 // per cent of one processor that others used meanwhile
 }
@@ -30,11 +31,19 @@ func (s sample) lost() float64 {
 
 // perPacket is nanoseconds of processor time.
 func (s sample) perPacket() float64 {
+	return s.each(s.cpu)
+}
+
+// each is what d is for a packet.
+func (s sample) each(d time.Duration) float64 {
 	if s.files.Distinct == 0 {
 		return 0
 	}
-	return float64(s.cpu.Nanoseconds()) / float64(s.files.Distinct)
+	return float64(d.Nanoseconds()) / float64(s.files.Distinct)
 }
+
+// offeredRate is in thousands per second.
+func (s sample) offeredRate() float64 { return float64(s.offered) / s.sent.Elapsed.Seconds() / 1e3 }
 
 // resident is in MB.
 func (s sample) resident() float64 { return float64(s.rss) / 1e6 }
@@ -68,16 +77,17 @@ func (s spread) text(format string) string {
 	return fmt.Sprintf("%s (%s–%s)", median, least, most)
 }
 
-// table prints the rows as markdown.
-func table(w io.Writer, title string, rows []row, asked []bound) error {
+// table prints the rows as markdown. CPU is compared with that of the tool called
+// other.
+func table(w io.Writer, title, other string, rows []row, asked []bound) error {
 	var measure float64
 	for _, r := range rows {
-		if r.tool.name == "tcpdump" {
+		if r.tool.name == other {
 			measure = r.spread(sample.perPacket).median
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s\n\n| tool | offered kpps | captured | lost %% | ns of CPU for a packet | of tcpdump's | RSS MB | doubled | out of order |\n|---|---|---|---|---|---|---|---|---|\n", title)
+	fmt.Fprintf(&b, "### %s\n\n| tool | offered kpps | captured | lost %% | ns of CPU for a packet | of %s's | RSS MB | doubled | out of order |\n|---|---|---|---|---|---|---|---|---|\n", title, other)
 	for _, r := range rows {
 		name := strings.TrimSpace(r.tool.name + " " + r.tool.ring)
 		switch {
@@ -93,7 +103,7 @@ func table(w io.Writer, title string, rows []row, asked []bound) error {
 			ratio = fmt.Sprintf("%.2f", m/measure)
 		}
 		fmt.Fprintf(&b, "| %s%s | %s | %s | %s | %s | %s | %s | %s | %s |\n", name, remark(r),
-			r.spread(func(s sample) float64 { return float64(s.offered) / s.sent.Elapsed.Seconds() / 1e3 }).text("%.0f"),
+			r.spread(sample.offeredRate).text("%.0f"),
 			r.spread(func(s sample) float64 { return float64(s.files.Distinct) }).text("%.0f"),
 			r.spread(sample.lost).text("%.3g"),
 			r.spread(sample.perPacket).text("%.0f"), ratio,
@@ -105,15 +115,13 @@ func table(w io.Writer, title string, rows []row, asked []bound) error {
 		if r.failed != nil {
 			fmt.Fprintf(&b, "\n%s: %v\n", r.tool.name, r.failed)
 		}
+		if r.tool.background > 0 {
+			low := r.spread(func(s sample) float64 { return s.each(s.cost.low) })
+			fmt.Fprintf(&b, "\n%s besides, at low priority and until all is done (hashes, inspection, ledger): %s ns of CPU for a packet\n", r.tool.name, low.text("%.0f"))
+		}
 	}
 	for _, a := range asked {
-		if seen, ok := a.seen(rows); ok {
-			answer := "missed"
-			if seen <= a.most {
-				answer = "met"
-			}
-			fmt.Fprintf(&b, "\n- %s at most %v: %.3g, %s", a.what, a.most, seen, answer)
-		}
+		b.WriteString(strings.TrimSuffix("\n"+a.answer(rows), "\n"))
 	}
 	_, err := fmt.Fprintln(w, strings.TrimSuffix(b.String(), "\n")+"\n")
 	return err
@@ -124,6 +132,19 @@ type bound struct {
 	what string
 	most float64
 	seen func([]row) (float64, bool) // false where a tool did not run
+}
+
+// answer is a line; "" where nothing can be said.
+func (a bound) answer(rows []row) string {
+	seen, ok := a.seen(rows)
+	if !ok {
+		return ""
+	}
+	answer := "missed"
+	if seen <= a.most {
+		answer = "met"
+	}
+	return fmt.Sprintf("- %s at most %v: %.3g, %s\n", a.what, a.most, seen, answer)
 }
 
 func askedAt(size int) []bound {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"capagent/internal/traffic"
 )
@@ -26,10 +27,13 @@ type tool struct {
 	args func(p place) []string // of the command; it ends with SIGINT
 	dirs []string               // that it wants in its folder
 	// check reads what it wrote; nil: pcap or pcapng files.
-	check func(c *traffic.Checker, path string) error
-	env   []string
-	ours  bool // ours to be better
-	hangs bool // it writes its files when it is stopped, and then does not end
+	check   func(c *traffic.Checker, path string) error
+	env     []string
+	ours    bool                // ours to be better
+	prepare func(p place) error // makes what the command needs; nil: nothing
+	// What it does at low priority is counted apart, and waited for so long.
+	background time.Duration
+	hangs      bool // it writes its files when it is stopped, and then does not end
 }
 
 // tools are the candidates, each with a ring of so many MiB. The first of them is

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// threads are a process's, by number, at one moment.
+type threads struct {
+	all  time.Duration // with those that have ended
+	nice int           // of the first, and so of those that nobody changed
+	each map[string]thread
+}
+
+type thread struct {
+	nice int
+	cpu  time.Duration
+}
+
+// cost is where a process's time went. The agent's reader has a thread of its own
+// that is less nice than others, and what can wait has nicer ones.
+type cost struct {
+	reader time.Duration // that thread, or else the busiest
+	usual  time.Duration // the others of usual priority
+	low    time.Duration
+}
+
+func (c cost) capturing() time.Duration { return c.reader + c.usual }
+
+func threadsOf(pid int) threads {
+	t := threads{all: processTime(pid), each: map[string]thread{}}
+	dirs, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid)) // the pattern is right
+	for _, dir := range dirs {
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		spent, failed := os.ReadFile(filepath.Join(dir, "schedstat"))
+		if err != nil || failed != nil {
+			continue // it ended
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) < 17 {
+			continue
+		}
+		nice, _ := strconv.Atoi(fields[16])
+		if filepath.Base(dir) == strconv.Itoa(pid) {
+			t.nice = nice
+		}
+		first, _, _ := strings.Cut(string(spent), " ")
+		ns, _ := strconv.ParseInt(first, 10, 64)
+		t.each[filepath.Base(dir)] = thread{nice, time.Duration(ns)}
+	}
+	return t
+}
+
+// since is what was spent from before to t.
+func (t threads) since(before threads) (c cost) {
+	var busiest time.Duration
+	for id, now := range t.each {
+		used := now.cpu - before.each[id].cpu
+		switch {
+		case now.nice < t.nice:
+			c.reader += used
+		case now.nice == t.nice:
+			c.usual += used
+			busiest = max(busiest, used)
+		}
+	}
+	if c.reader == 0 {
+		c.reader, c.usual = busiest, c.usual-busiest
+	}
+	c.low = max(0, t.all-before.all-c.capturing())
+	return c
+}
+
+// processTime is what a process's threads used, also those that have ended.
+func processTime(pid int) time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil { // clock_getcpuclockid(3)
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
