@@ -48,9 +48,10 @@ soak-capture: ## live capture for an hour; its interface taken away 200 times (a
 	mkdir -p .bench && CGO_ENABLED=0 go build -trimpath -o .bench/capagent ./cmd/capagent
 	go run ./internal/tools/benchcapture -soak -capagent .bench/capagent $(BENCHFLAGS)
 
-judge-capture: ## an agent that captures: 50 rotations at full rate, 500 kills (15 minutes; as root)
+judge-capture: ## an agent that captures: 50 rotations at full rate, 500 kills, a simulated day (20 minutes; as root)
 	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestFiftyRotationsAtFullRate|TestKillsWhileCapturing' \
 	  -live.rotations 50 -live.kills 500 -live.rate 100000
+	go test ./service/daemon -count=1 -v -timeout 60m -run TestHoursOfCapture -daemon.hours 24
 
 campaign: ## 20,000 files, 20 kills; then 4 GB through 64 MB (minutes)
 	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestImportSurvivesKills|TestBigFileStaysSmall' \

@@ -22,11 +22,12 @@ import (
 type server struct {
 	mu       sync.Mutex
 	down     error
-	sessions map[string]int // by SHA-256: how often
-	attempts int            // questions and uploads
-	refused  []time.Time    // those that came while it was down
-	order    []string       // names, as they arrived
-	hang     chan struct{}  // when not nil, uploads wait for it, whatever they are told
+	sessions map[string]int       // by SHA-256: how often
+	attempts int                  // questions and uploads
+	refused  []time.Time          // those that came while it was down
+	order    []string             // names, as they arrived
+	saw      func(ledger.Capture) // when not nil: told of each session
+	hang     chan struct{}        // when not nil, uploads wait for it, whatever they are told
 }
 
 func (s *server) Name() string { return "cloudshark" }
@@ -42,6 +43,9 @@ func (s *server) Run(_ context.Context, c ledger.Capture) (ledger.Result, error)
 		return ledger.Result{}, s.down
 	}
 	s.sessions[c.SHA256]++
+	if s.saw != nil {
+		s.saw(c)
+	}
 	s.order = append(s.order, c.Name)
 	id := c.SHA256[:12]
 	return ledger.Result{SessionID: id, SessionURL: "https://cs.example/captures/" + id, SessionName: c.Name}, nil
