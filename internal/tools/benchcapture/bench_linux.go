@@ -258,7 +258,7 @@ func (b *bencher) measure(ctx context.Context, p *traffic.Pair, run *faulttest.P
 	}
 	r.cpu, r.cost, r.rss = cpuTime(run.PID())-cpu, threadsOf(run.PID()).since(each), status(run.PID(), "VmHWM")
 	if t.background > 0 {
-		r.cpu = r.cost.capturing()
+		r.cpu = r.cost.urgent()
 	}
 	arrived, err := p.Counters(traffic.RX)
 	r.offered = arrived.RxPackets - counted.RxPackets

@@ -175,7 +175,7 @@ func TestAgentIsSane(t *testing.T) {
 		if !strings.HasPrefix(c[0], "capagent ") {
 			continue
 		}
-		if len(c) != 10 || number(t, c[2]) < 15_000 || number(t, c[4]) <= 0 || number(t, c[7]) < 5 || c[8] != "0" || c[9] != "0" {
+		if len(c) != 11 || number(t, c[2]) < 15_000 || number(t, c[5]) <= 0 || number(t, c[8]) < 5 || c[9] != "0" || c[10] != "0" {
 			t.Errorf("%q in\n%s", c, out)
 		}
 	}

@@ -16,7 +16,10 @@ import (
 type threads struct {
 	all  time.Duration // with those that have ended
 	nice int           // of the first, and so of those that nobody changed
-	each map[string]thread
+	each map[int]thread
+	// watchdog is the second thread of a Go program (sysmon in its runtime). It is
+	// awake while goroutines are in system calls, and does not capture.
+	watchdog int
 }
 
 type thread struct {
@@ -27,15 +30,17 @@ type thread struct {
 // cost is where a process's time went. The agent's reader has a thread of its own
 // that is less nice than others, and what can wait has nicer ones.
 type cost struct {
-	reader time.Duration // that thread, or else the busiest
-	usual  time.Duration // the others of usual priority
-	low    time.Duration
+	reader   time.Duration // that thread
+	usual    time.Duration // those of usual priority
+	watchdog time.Duration // but for this
+	low      time.Duration
 }
 
-func (c cost) capturing() time.Duration { return c.reader + c.usual }
+// urgent is all but what is of low priority.
+func (c cost) urgent() time.Duration { return c.reader + c.usual + c.watchdog }
 
 func threadsOf(pid int) threads {
-	t := threads{all: processTime(pid), each: map[string]thread{}}
+	t := threads{all: processTime(pid), each: map[int]thread{}}
 	dirs, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid)) // the pattern is right
 	for _, dir := range dirs {
 		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
@@ -48,33 +53,34 @@ func threadsOf(pid int) threads {
 			continue
 		}
 		nice, _ := strconv.Atoi(fields[16])
-		if filepath.Base(dir) == strconv.Itoa(pid) {
+		id, _ := strconv.Atoi(filepath.Base(dir))
+		switch {
+		case id == pid:
 			t.nice = nice
+		case t.watchdog == 0 || id < t.watchdog:
+			t.watchdog = id
 		}
 		first, _, _ := strings.Cut(string(spent), " ")
 		ns, _ := strconv.ParseInt(first, 10, 64)
-		t.each[filepath.Base(dir)] = thread{nice, time.Duration(ns)}
+		t.each[id] = thread{nice, time.Duration(ns)}
 	}
 	return t
 }
 
 // since is what was spent from before to t.
 func (t threads) since(before threads) (c cost) {
-	var busiest time.Duration
 	for id, now := range t.each {
 		used := now.cpu - before.each[id].cpu
 		switch {
+		case id == t.watchdog:
+			c.watchdog = used
 		case now.nice < t.nice:
 			c.reader += used
 		case now.nice == t.nice:
 			c.usual += used
-			busiest = max(busiest, used)
 		}
 	}
-	if c.reader == 0 {
-		c.reader, c.usual = busiest, c.usual-busiest
-	}
-	c.low = max(0, t.all-before.all-c.capturing())
+	c.low = max(0, t.all-before.all-c.urgent())
 	return c
 }
 
