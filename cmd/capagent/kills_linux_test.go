@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,8 +24,12 @@ var (
 	liveRate  = flag.Float64("live.rate", 20_000, "packets of 1500 bytes a second meanwhile")
 )
 
-// A file is flushed each second; what was sent before that is in it.
-const flushed = 2 * time.Second
+// A file is flushed each second, and when a buffer of it is full; what was sent
+// before that is in it.
+const (
+	flushed  = 2 * time.Second
+	slowRate = 500 // packets a second that fill no buffer within it
+)
 
 // victim is a sensor whose agent is killed again and again while packets come,
 // and the account of what it must have kept.
@@ -35,7 +40,25 @@ type victim struct {
 	judged   map[string]int64 // packets in a complete file, by path
 	rows     map[string]bool  // of the judged, by path
 	last     numbered         // of all that was judged
+	slow     atomic.Bool      // packets come at slowRate
 	torn     int              // files that were judged after a kill had left them unfinished
+}
+
+// sendUntil sends numbered packets without a pause until ctx is done, and returns
+// how many.
+func (v *victim) sendUntil(ctx context.Context) (sent uint64) {
+	for ctx.Err() == nil {
+		load := traffic.Load{Size: 1500, Rate: *liveRate, Duration: 100 * time.Millisecond, First: sent, CPUs: []int{0}}
+		if v.slow.Load() {
+			load.Rate = slowRate
+		}
+		some, err := v.Send(ctx, load)
+		if sent += some.Packets; err != nil && ctx.Err() == nil {
+			v.t.Error(err)
+			return sent
+		}
+	}
+	return sent
 }
 
 // life runs the agent until one of several kinds of moment. It returns when the
@@ -43,15 +66,18 @@ type victim struct {
 // come by then.
 func (v *victim) life(kind int) (capturing time.Time, earlier uint64) {
 	random := func(most time.Duration) time.Duration { return rand.N(most) }
-	length, rotating := random(1500*time.Millisecond), false
+	length, rotating, full := random(1500*time.Millisecond), false, 0.6**liveRate
+	v.slow.Store(kind%20 == 0)
 	switch kind % 10 {
-	case 0:
+	case 0: // all is in one file
+		full = 60 * *liveRate
 		length = flushed + time.Second + random(500*time.Millisecond)
 	case 1, 4:
 		length = random(250 * time.Millisecond) // as it starts
 	case 2, 5, 8:
 		length, rotating = 3*time.Second, true
 	}
+	v.configure(held + fmt.Sprintf("[[capture]]\nname = \"lan\"\ninterface = \"vethrx\"\n[capture.rotate]\npackets = %.0f\n", full))
 	v.start()
 	begun := map[string]bool{}
 	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -183,15 +209,12 @@ func (v *victim) recorded() {
 // Whenever an agent is killed, also as it starts and from one file to the next,
 // what had reached its files is kept, once, in order and in files that are whole.
 func TestKillsWhileCapturing(t *testing.T) {
-	s := newSensor(t, held+fmt.Sprintf("[[capture]]\nname = \"lan\"\ninterface = \"vethrx\"\n[capture.rotate]\npackets = %d\n", int(*liveRate*0.6)))
+	s := newSensor(t, held)
 	v := &victim{sensor: s, promised: map[string]int{}, judged: map[string]int64{}, rows: map[string]bool{}}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	sending := make(chan traffic.Sent, 1)
-	go func() {
-		sent, _ := s.Send(ctx, traffic.Load{Size: 1500, Rate: *liveRate, Duration: 24 * time.Hour, CPUs: []int{0}}) // until stop
-		sending <- sent
-	}()
+	sending := make(chan uint64, 1)
+	go func() { sending <- v.sendUntil(ctx) }()
 	since, captured := int64(0), 0
 	for n := range *liveKills {
 		capturing, earlier := v.life(n)
@@ -216,6 +239,7 @@ func TestKillsWhileCapturing(t *testing.T) {
 			t.Fatalf("kill %d, with the state in %s\n%s", n, s.state, s.log)
 		}
 	}
+	v.slow.Store(false)
 	s.start()
 	s.answers()
 	s.taken(uint64(*liveRate / 2))
@@ -224,8 +248,8 @@ func TestKillsWhileCapturing(t *testing.T) {
 	s.stop()
 	v.judge(since)
 	v.recorded()
-	if v.last.number != sent.Packets-1 || len(s.spool(".part")) > 0 {
-		t.Errorf("%d sent, %d is the last one kept; %q", sent.Packets, v.last.number, s.spool(".part"))
+	if v.last.number != sent-1 || len(s.spool(".part")) > 0 {
+		t.Errorf("%d sent, %d is the last one kept; %q", sent, v.last.number, s.spool(".part"))
 	}
 	packets := int64(0)
 	for path, n := range v.judged {
@@ -241,5 +265,5 @@ func TestKillsWhileCapturing(t *testing.T) {
 	if captured == 0 || v.torn == 0 && *liveKills >= 20 {
 		t.Errorf("%d of the killed captured, %d files were left unfinished", captured, v.torn)
 	}
-	t.Logf("%d kills, %d while it captured: %d files with %d packets of %d sent, %d files recovered", *liveKills, captured, len(v.judged), packets, sent.Packets, v.torn)
+	t.Logf("%d kills, %d while it captured: %d files with %d packets of %d sent, %d files recovered", *liveKills, captured, len(v.judged), packets, sent, v.torn)
 }

@@ -97,7 +97,9 @@ func (b *bencher) agentTool(ring int, url, tokenFile, tables string) (tool, erro
 	}
 	return tool{
 		name: "capagent run", ours: true, ring: fmt.Sprintf("%d MiB", ring), check: checkSpool,
-		args: func(p place) []string { return []string{capagent, "--config", agent(p).Config(), "run"} },
+		args: func(p place) []string {
+			return []string{capagent, "--config", agent(p).Config(), "run", "--grace", "3s"}
+		},
 		prepare: func(p place) error {
 			token := filepath.Join(p.dir, "token")
 			if tokenFile != "" {
@@ -170,7 +172,7 @@ func (b *bencher) add(ctx context.Context, p *traffic.Pair, l traffic.Load, to *
 		return fmt.Errorf("%s: %w", to.tool.name, err)
 	}
 	to.samples = append(to.samples, r)
-	fmt.Fprintf(b.log, "%s: %d of %d captured, %+v\n", to.tool.name, r.files.Distinct, r.offered, r.cost)
+	fmt.Fprintf(b.log, "%s: %d of %d captured, %d sent, %+v\n", to.tool.name, r.files.Distinct, r.offered, r.sent.Packets, r.cost)
 	return nil
 }
 
