@@ -15,7 +15,7 @@ import (
 // threads are a process's, by number, at one moment.
 type threads struct {
 	all  time.Duration // with those that have ended
-	nice int           // of the first, and so of those that nobody changed
+	nice int           // of those that nobody changed
 	each map[int]thread
 	// watchdog is the second thread of a Go program (sysmon in its runtime). It is
 	// awake while goroutines are in system calls, and does not capture.
@@ -40,7 +40,12 @@ type cost struct {
 func (c cost) urgent() time.Duration { return c.reader + c.usual + c.watchdog }
 
 func threadsOf(pid int) threads {
+	// A program begins with the priority of who started it. Its first thread may
+	// have another one by now: Go runs what it likes there.
 	t := threads{all: processTime(pid), each: map[int]thread{}}
+	if raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil {
+		t.nice = 20 - raw // the system call's way to avoid negative numbers
+	}
 	dirs, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid)) // the pattern is right
 	for _, dir := range dirs {
 		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
@@ -54,10 +59,7 @@ func threadsOf(pid int) threads {
 		}
 		nice, _ := strconv.Atoi(fields[16])
 		id, _ := strconv.Atoi(filepath.Base(dir))
-		switch {
-		case id == pid:
-			t.nice = nice
-		case t.watchdog == 0 || id < t.watchdog:
+		if id != pid && (t.watchdog == 0 || id < t.watchdog) {
 			t.watchdog = id
 		}
 		first, _, _ := strings.Cut(string(spent), " ")
