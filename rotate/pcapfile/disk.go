@@ -48,6 +48,8 @@ const (
 	leastDirect = 256 << 10
 	// finishing is how many files are synced and closed at a time.
 	finishing = 4
+	// mostTogether is how many buffers one call writes at most.
+	mostTogether = 4
 )
 
 // run writes what it is given until there is no more.
@@ -56,25 +58,116 @@ func (w *Writer) run() {
 	var finishers sync.WaitGroup
 	defer finishers.Wait()
 	room := make(chan struct{}, finishing)
-	for j := range w.jobs {
-		if j.file.failure() == nil {
-			if err := j.file.write(j); err != nil {
-				j.file.fail(err)
+	var some [mostTogether]job
+	for {
+		n := w.next(&some)
+		if n == 0 {
+			return
+		}
+		if n == 1 || !some[0].file.writeTogether(some[:n]) {
+			for _, j := range some[:n] { // what is written already is written again
+				j.file.writeOrFail(j)
 			}
 		}
-		if j.keep {
-			w.flushing.Store(false)
-			continue
+		for _, j := range some[:n] {
+			if j.keep {
+				w.flushing.Store(false)
+				continue
+			}
+			w.free <- j.buf
+			if j.end != nil {
+				room <- struct{}{}
+				f, e := j.file, j.end
+				finishers.Go(func() {
+					f.finish(e, !w.opts.NoSync)
+					w.finished(e)
+					<-room
+				})
+			}
 		}
-		w.free <- j.buf
-		if j.end != nil {
-			room <- struct{}{}
-			f, e := j.file, j.end
-			finishers.Go(func() {
-				f.finish(e, !w.opts.NoSync)
-				w.finished(e)
-				<-room
-			})
+	}
+}
+
+// next gets a job, and those that wait behind it as long as one write can do them
+// all: a busy machine tells late that a write is done, and a writer that is behind
+// catches up by waiting less often. It returns how many; 0 at the end.
+func (w *Writer) next(some *[mostTogether]job) (n int) {
+	if w.held.file != nil {
+		some[0], w.held = w.held, job{}
+	} else {
+		j, ok := <-w.jobs
+		if !ok {
+			return 0
+		}
+		some[0] = j
+	}
+	for n = 1; n < len(some) && some[0].full(); n++ {
+		select {
+		case j, ok := <-w.jobs:
+			if !ok {
+				return n
+			}
+			if j.file != some[0].file || !j.full() {
+				w.held = j
+				return n
+			}
+			some[n] = j
+		default:
+			return n
+		}
+	}
+	return n
+}
+
+// full says that a job is a whole buffer that goes to the disk directly.
+func (j *job) full() bool {
+	return j.file.disk.direct && !j.keep && j.end == nil && j.to == len(j.buf)
+}
+
+// writeTogether writes full buffers that follow each other with one call. It says
+// whether that went well.
+func (f *file) writeTogether(some []job) bool {
+	if f.failure() != nil || !f.goDirect() {
+		return false
+	}
+	var room [mostTogether][]byte
+	parts, want := room[:0], 0
+	for _, j := range some {
+		parts, want = append(parts, j.buf), want+len(j.buf)
+	}
+	first := some[0]
+	n, err := writeParts(f.f, parts, first.marks.base)
+	if err != nil || n != want {
+		return false
+	}
+	if f.disk.cached { // the first bytes, by a flush
+		f.disk.cached = false
+		return f.evict(span{first.marks.base, first.marks.base + int64(first.to)}) == nil
+	}
+	return true
+}
+
+// goDirect switches to writing past the page cache, if that can be done.
+func (f *file) goDirect() bool {
+	d := &f.disk
+	if !d.isDirect {
+		if setDirect(f.f, true) != nil {
+			d.direct = false
+			return false
+		}
+		d.isDirect = true
+	}
+	if d.expect > 0 && !d.allocated {
+		preallocate(f.f, d.expect)
+		d.allocated = true // a part, it may be
+	}
+	return true
+}
+
+func (f *file) writeOrFail(j job) {
+	if f.failure() == nil {
+		if err := f.write(j); err != nil {
+			f.fail(err)
 		}
 	}
 }
@@ -125,25 +218,17 @@ func (f *file) evict(s span) error {
 // writeDirect writes the whole pages of a job past the page cache and returns
 // how far it got. Where that can't be done it gets nowhere without an error.
 func (f *file) writeDirect(j job) (int, error) {
-	d := &f.disk
-	if !d.isDirect {
-		if setDirect(f.f, true) != nil {
-			d.direct = false
-			return j.from, nil
-		}
-		d.isDirect = true
+	if !f.goDirect() {
+		return j.from, nil
 	}
-	if d.expect > 0 && !d.allocated {
-		preallocate(f.f, d.expect)
-		preallocate(f.f, d.expect)
-		d.allocated = true // a part, it may be
-	}
-	from, to := j.from&^(page-1), j.to&^(page-1) // the first bytes a second time
-	n, err := writeAt(f.f, j.buf[from:to], j.marks.base+int64(from))
-	pos := max(from+n, j.from)
+	// All of the buffer, also what a flush has written: its pages must not stay in
+	// the cache when the file grows beyond them, or a power cut would leave a hole.
+	to := j.to &^ (page - 1)
+	n, err := writeAt(f.f, j.buf[:to], j.marks.base)
+	pos := max(n, j.from)
 	if err != nil && refusesDirect(err) {
 		// Also after a short write, which leaves a rest that is not aligned.
-		d.direct, err = false, nil
+		f.disk.direct, err = false, nil
 	}
 	return pos, err
 }

@@ -102,6 +102,8 @@ type Writer struct {
 	recStart, recEnd int64
 	recPacket        bool
 
+	held job // what the writing goroutine has to do next; file nil: nothing
+
 	flushing atomic.Bool // a flush is on its way
 	handed   time.Time   // when bytes were handed over
 	waited   atomic.Int64

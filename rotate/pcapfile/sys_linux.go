@@ -65,9 +65,22 @@ func writeAt(f *os.File, b []byte, at int64) (n int, err error) {
 	return n, nil
 }
 
+// writeParts writes parts that follow each other; less than all of them, it may be.
+func writeParts(f *os.File, parts [][]byte, at int64) (n int, err error) {
+	for {
+		if n, err = unix.Pwritev(int(f.Fd()), parts, at); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
 // preallocate gives f blocks without changing its size, as far as there are some.
 func preallocate(f *os.File, size int64) {
-	_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+	for range 3 { // what was interrupted has a part
+		if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // appends says whether f is written at its end wherever one asks for.

@@ -21,6 +21,8 @@ func setDirect(*os.File, bool) error { return errors.ErrUnsupported }
 // writeAt writes where the file is: here nothing is written twice.
 func writeAt(f *os.File, b []byte, _ int64) (int, error) { return f.Write(b) }
 
+func writeParts(*os.File, [][]byte, int64) (int, error) { return 0, errors.ErrUnsupported }
+
 func refusesDirect(error) bool { return false }
 
 func preallocate(*os.File, int64) {}
