@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -276,6 +277,9 @@ func (b *body) Read(p []byte) (int, error) {
 		if b.sent += int64(n); err == io.EOF {
 			b.watch.took(b.sent)
 		}
+	}
+	if err != nil && err != io.EOF && b.hung.Load() {
+		err = net.ErrClosed // whatever the body calls it that it was closed
 	}
 	b.left -= int64(n)
 	switch {
