@@ -225,6 +225,9 @@ func TestAStreamThatOutgrowsTheLimit(t *testing.T) {
 			if _, err := r.step.Run(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
+			if g.open() {
+				t.Error("the stream is still open")
+			}
 			if all := r.Sessions(); len(all) != 2 || !strings.Contains(all[0].Filename, "part01of02") {
 				t.Errorf("%+v", all)
 			}

@@ -65,6 +65,9 @@ func (s *Step) Run(ctx context.Context, c ledger.Capture) (ledger.Result, error)
 	if err != nil {
 		return ledger.Result{}, err
 	}
+	if len(parts) > 1 {
+		s.Abandon(c.SessionName) // it went out as one
+	}
 	for i := range parts {
 		if parts[i].SessionID != "" {
 			continue

@@ -128,11 +128,6 @@ func (s *Step) Abandon(name string) {
 // false when nothing came of it, nor can any more: the file is to be sent.
 func (st *stream) finish(ctx context.Context, p *ledger.Part) (session Session, sent bool, err error) {
 	defer st.cancel()
-	if p.Of != 1 || len(p.Prefix) > 0 || p.Offset != 0 {
-		st.cancel()
-		<-st.done
-		return Session{}, false, nil
-	}
 	st.tail.end(p.Size, p.SHA256)
 	select {
 	case <-st.done:
