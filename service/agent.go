@@ -22,7 +22,6 @@ import (
 
 	"capagent/internal/audit"
 	"capagent/internal/failure"
-	"capagent/internal/inspect"
 	"capagent/internal/ledger"
 	"capagent/internal/safefile"
 	"capagent/upload"
@@ -184,7 +183,8 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 		Live: opts.Live,
 	}
 	found.Tags = a.Tags(opts.Tags, c)
-	found.Inspection, err = a.look(ctx, path)
+	looked, err := a.look(ctx, path)
+	found.Inspection = looked.Inspection
 	var reason error
 	switch {
 	case err != nil && Unfit(err):
@@ -223,13 +223,13 @@ func real(path string) (string, error) {
 	return resolved, nil
 }
 
-func (a *Agent) look(ctx context.Context, path string) (ledger.Inspection, error) {
+func (a *Agent) look(ctx context.Context, path string) (Looked, error) {
 	f, _, err := safefile.Open(path)
 	if err != nil {
-		return ledger.Inspection{}, err
+		return Looked{}, err
 	}
 	defer func() { _ = f.Close() }()
-	return inspect.File(ctx, f, a.moved)
+	return a.Config.Inspect.Look(ctx, f, a.moved)
 }
 
 func permanent(class string, err error) error {

@@ -27,6 +27,7 @@ type Config struct {
 	Capture    []CaptureConfig  `toml:"capture"`
 	Watch      []watch.Config   `toml:"watch"`
 	Rotate     rotate.Config    `toml:"rotate"`
+	Inspect    InspectConfig    `toml:"inspect"`
 	Policy     PolicyConfig     `toml:"policy"`
 	Trigger    []TriggerConfig  `toml:"trigger"`
 	Schedule   []ScheduleConfig `toml:"schedule"`
@@ -65,7 +66,7 @@ type LogConfig struct {
 
 // DefaultConfig returns the values that apply where the configuration is silent.
 func DefaultConfig() Config {
-	c := Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Policy: defaultPolicy(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
+	c := Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Inspect: defaultInspect(), Policy: defaultPolicy(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
 	c.Rotate.SetDefaults()
 	return c
 }
@@ -89,6 +90,7 @@ func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secre
 		loaded.OneOf("log.level", cfg.Log.Level, "trace", "debug", "info", "warn", "error"),
 		loaded.OneOf("log.format", cfg.Log.Format, logs.Formats...))
 	errs = append(errs, cfg.place("", cfg.CloudShark.Validate())...)
+	errs = append(errs, cfg.place("", cfg.Inspect.Validate())...)
 	errs = append(errs, cfg.place("", cfg.Retention.Validate())...)
 	errs = append(errs, cfg.place("", cfg.Control.Validate())...)
 	if cfg.Agent.Name == "" {

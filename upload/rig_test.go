@@ -230,7 +230,7 @@ func captureOf(t testing.TB, path string) ledger.Capture {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	found, err := inspect.Reader(context.Background(), f, pcapio.Budget{})
+	found, err := inspect.Reader(context.Background(), f, pcapio.Budget{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,6 +76,7 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 	}
 	opts.Tags = func(c ledger.Capture) []string { return agent.Tags(tags, c) }
 	opts.Destination, opts.Concurrency = agent.Destination(), agent.Config.CloudShark.Concurrency
+	opts.Inspect = agent.Config.Inspect
 
 	bar := a.newProgress("reading", 0)
 	agent.OnBytes(bar.add)

@@ -104,7 +104,7 @@ func BenchmarkInspect(b *testing.B) {
 				return err
 			})
 			measure("parse", func() error {
-				_, err := run(context.Background(), f, pcapio.Budget{}, nothing{})
+				_, err := run(context.Background(), f, pcapio.Budget{}, nothing{}, nil)
 				return err
 			})
 			measure("digests", func() error {
@@ -112,7 +112,7 @@ func BenchmarkInspect(b *testing.B) {
 				return err
 			})
 			measure("all", func() error {
-				_, err := File(context.Background(), f, nil)
+				_, err := File(context.Background(), f, Observer{})
 				return err
 			})
 		})
@@ -131,7 +131,7 @@ func BenchmarkParse(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := run(context.Background(), bytes.NewReader(data), pcapio.Budget{}, nothing{}); err != nil {
+				if _, err := run(context.Background(), bytes.NewReader(data), pcapio.Budget{}, nothing{}, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

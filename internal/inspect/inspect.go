@@ -18,7 +18,14 @@ import (
 	"capagent/internal/sums"
 )
 
-// Reader inspects the capture file that r holds, to the end of r.
+// Observer is told of what passes by. Both functions may be nil.
+type Observer struct {
+	Read   func(n int64)        // of bytes as they are read
+	Packet func(*pcapio.Packet) // of each packet, in the file's order; valid during the call
+}
+
+// Reader inspects the capture file that r holds, to the end of r, and tells
+// packet, unless it is nil, of each packet.
 //
 // What is damaged or cut short is counted up to the damage and marked with
 // Truncated and Note; that is no error. An error that wraps
@@ -26,24 +33,24 @@ import (
 // capture or too large when unwrapped; the result then still has Size and the
 // digests. With any other error (of r or of ctx) the result is incomplete. ctx
 // is looked at before every read.
-func Reader(ctx context.Context, r io.Reader, budget pcapio.Budget) (ledger.Inspection, error) {
+func Reader(ctx context.Context, r io.Reader, budget pcapio.Budget, packet func(*pcapio.Packet)) (ledger.Inspection, error) {
 	pair := sums.New()
-	in, err := run(ctx, r, budget, pair)
+	in, err := run(ctx, r, budget, pair, packet)
 	in.SHA256, in.SHA1 = pair.SHA256(), pair.SHA1()
 	return in, err
 }
 
-// File inspects an open file from its beginning, under the default budget, and
-// tells onRead, unless it is nil, of the bytes as they are read. Afterwards the
-// file's offset is at its end.
-func File(ctx context.Context, f *os.File, onRead func(n int64)) (ledger.Inspection, error) {
+// File inspects an open file from its beginning, under the default budget.
+// Afterwards the file's offset is at its end.
+func File(ctx context.Context, f *os.File, o Observer) (ledger.Inspection, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return ledger.Inspection{}, fmt.Errorf("inspect: %w", err)
 	}
-	if onRead == nil {
-		return Reader(ctx, f, pcapio.DefaultBudget())
+	var r io.Reader = f
+	if o.Read != nil {
+		r = telling{f, o.Read}
 	}
-	return Reader(ctx, telling{f, onRead}, pcapio.DefaultBudget())
+	return Reader(ctx, r, pcapio.DefaultBudget(), o.Packet)
 }
 
 // telling tells how much was read through it.
@@ -81,9 +88,9 @@ func (t *tap) Read(p []byte) (int, error) {
 }
 
 // run is Reader without the digests: hash is given every byte of r.
-func run(ctx context.Context, r io.Reader, budget pcapio.Budget, hash io.Writer) (ledger.Inspection, error) {
+func run(ctx context.Context, r io.Reader, budget pcapio.Budget, hash io.Writer, packet func(*pcapio.Packet)) (ledger.Inspection, error) {
 	t := &tap{ctx: ctx, r: r, hash: hash}
-	in, err := content(t, budget)
+	in, err := content(t, budget, packet)
 	if t.err == nil {
 		// What lies behind the content is hashed, too.
 		_, _ = io.CopyBuffer(io.Discard, struct{ io.Reader }{t}, make([]byte, 64<<10))
@@ -99,7 +106,7 @@ func run(ctx context.Context, r io.Reader, budget pcapio.Budget, hash io.Writer)
 }
 
 // content inspects what t holds, up to where that ends or cannot be understood.
-func content(t *tap, budget pcapio.Budget) (in ledger.Inspection, err error) {
+func content(t *tap, budget pcapio.Budget, packet func(*pcapio.Packet)) (in ledger.Inspection, err error) {
 	p, err := pcapio.Unwrap(t, budget)
 	if err != nil {
 		return in, err
@@ -112,7 +119,7 @@ func content(t *tap, budget pcapio.Budget) (in ledger.Inspection, err error) {
 		return in, err
 	}
 	in.Format = string(rd.Format())
-	end := packets(rd, &in)
+	end := packets(rd, &in, packet)
 	in.Interfaces = rd.Interfaces()
 	for _, n := range rd.LinkTypes() {
 		if name := pcapio.LinkTypeName(n); !slices.Contains(in.LinkTypes, name) {
@@ -145,7 +152,7 @@ func content(t *tap, budget pcapio.Budget) (in ledger.Inspection, err error) {
 }
 
 // packets counts the packets of rd and returns what ended them.
-func packets(rd *pcapio.Reader, in *ledger.Inspection) error {
+func packets(rd *pcapio.Reader, in *ledger.Inspection, see func(*pcapio.Packet)) error {
 	var p pcapio.Packet
 	var first, last, before int64
 	timed := false
@@ -156,6 +163,9 @@ func packets(rd *pcapio.Reader, in *ledger.Inspection) error {
 				in.First, in.Last = time.Unix(0, first).UTC(), time.Unix(0, last).UTC()
 			}
 			return err
+		}
+		if see != nil {
+			see(&p)
 		}
 		in.Packets++
 		in.PacketBytes += int64(p.CapLen)

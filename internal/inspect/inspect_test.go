@@ -97,7 +97,7 @@ func TestWhatIsRecordedOfAFile(t *testing.T) {
 			}
 			defer f.Close()
 			_, _ = f.Seek(7, 0) // File starts at the beginning all the same
-			got, err := File(t.Context(), f, nil)
+			got, err := File(t.Context(), f, Observer{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +117,7 @@ func TestEveryFileOfTheCorpusIsHashedToItsEnd(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		got, err := Reader(t.Context(), bytes.NewReader(data), pcapio.Budget{Free: 16 << 20})
+		got, err := Reader(t.Context(), bytes.NewReader(data), pcapio.Budget{Free: 16 << 20}, nil)
 		if got.Size != int64(len(data)) || got.SHA256 != fmt.Sprintf("%x", sha256.Sum256(data)) || got.SHA1 != fmt.Sprintf("%x", sha1.Sum(data)) {
 			t.Errorf("%s: size %d of %d, or a digest is wrong", path, got.Size, len(data))
 		}
@@ -148,7 +148,7 @@ func TestWhatIsNoCaptureIsSaidInWords(t *testing.T) {
 		"hostile/gzip-empty.gz":         `not a capture file: empty file (0 bytes)`,
 	}
 	for name, want := range tests {
-		_, err := Reader(t.Context(), bytes.NewReader(load(t, name)), pcapio.Budget{})
+		_, err := Reader(t.Context(), bytes.NewReader(load(t, name)), pcapio.Budget{}, nil)
 		if err == nil || err.Error() != want || !errors.Is(err, pcapio.ErrNotCapture) {
 			t.Errorf("%s: %v, want %s", name, err, want)
 		}
@@ -157,7 +157,7 @@ func TestWhatIsNoCaptureIsSaidInWords(t *testing.T) {
 
 func TestABombEndsWithItsBudget(t *testing.T) {
 	data := load(t, "hostile/zstd-bomb.pcap.zst")
-	got, err := Reader(t.Context(), bytes.NewReader(data), pcapio.Budget{Bytes: 1 << 20})
+	got, err := Reader(t.Context(), bytes.NewReader(data), pcapio.Budget{Bytes: 1 << 20}, nil)
 	var budget *pcapio.BudgetError
 	if !errors.As(err, &budget) || got.Size != int64(len(data)) || got.PayloadSize > 2<<20 {
 		t.Errorf("%+v, %v", got, err)
@@ -170,7 +170,7 @@ func TestABombBehindDamageEndsWithItsBudget(t *testing.T) {
 	_, _ = z.Write(load(t, "hostile/pcap-claims-4g.pcap"))
 	_, _ = z.Write(make([]byte, 4<<20))
 	_ = z.Close()
-	_, err := Reader(t.Context(), &file, pcapio.Budget{Bytes: 1 << 20})
+	_, err := Reader(t.Context(), &file, pcapio.Budget{Bytes: 1 << 20}, nil)
 	if !errors.Is(err, pcapio.ErrOverBudget) {
 		t.Error(err)
 	}
@@ -182,7 +182,7 @@ func TestAReadErrorIsReturned(t *testing.T) {
 		data := load(t, name)
 		for _, n := range []int{0, 3, 10, len(data)} {
 			r := &failing{data: data[:n], err: broken}
-			if _, err := Reader(t.Context(), r, pcapio.Budget{}); !errors.Is(err, broken) {
+			if _, err := Reader(t.Context(), r, pcapio.Budget{}, nil); !errors.Is(err, broken) {
 				t.Errorf("%s after %d bytes: %v", name, n, err)
 			}
 		}
@@ -213,7 +213,7 @@ func TestItStopsWhenTheContextEnds(t *testing.T) {
 				cancel()
 			}
 			return r.Read(p)
-		}), pcapio.Budget{})
+		}), pcapio.Budget{}, nil)
 		cancel()
 		if !errors.Is(err, context.Canceled) || reads != 10 {
 			t.Errorf("%s: %v after %d reads", name, err, reads)

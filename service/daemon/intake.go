@@ -15,7 +15,6 @@ import (
 
 	"capagent/capture/watch"
 	"capagent/internal/disk"
-	"capagent/internal/inspect"
 	"capagent/internal/ledger"
 	"capagent/internal/quote"
 	"capagent/internal/safefile"
@@ -166,7 +165,8 @@ func (in *intake) inspect(ctx context.Context, f *settled) (ledger.Inspection, w
 	// is an error.
 	synced := make(chan error, 1)
 	go func() { synced <- read.Sync() }()
-	inspection, err := inspect.File(ctx, read, func(int64) {})
+	looked, err := in.agent.Config.Inspect.Look(ctx, read, nil)
+	inspection := looked.Inspection
 	if syncErr := <-synced; ledger.Trouble(syncErr) == "io" && err == nil {
 		err = syncErr
 	}

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"capagent/internal/failure"
-	"capagent/internal/inspect"
 	"capagent/internal/ledger"
 	"capagent/internal/safefile"
 	"capagent/service"
@@ -39,6 +38,7 @@ type Options struct {
 	Tags        func(ledger.Capture) []string
 	Comment     string
 	Destination string
+	Inspect     service.InspectConfig
 	DryRun      bool
 	Concurrency int
 
@@ -133,11 +133,12 @@ func (im *run) look(ctx context.Context, f found) (Entry, error) {
 		e.State, e.Reason = Skipped, "not a capture file"
 		return e, nil
 	}
-	e.Inspection, err = inspect.File(ctx, file, func(n int64) {
+	looked, err := im.opts.Inspect.Look(ctx, file, func(n int64) {
 		if im.opts.OnRead != nil {
 			im.locked(func() { im.opts.OnRead(n) })
 		}
 	})
+	e.Inspection = looked.Inspection
 	switch {
 	case ctx.Err() != nil:
 		return e, ctx.Err()
