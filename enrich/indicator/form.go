@@ -23,6 +23,14 @@ func literal(name []byte) (netip.Addr, bool) {
 	} else if c := name[len(name)-1]; (c < '0' || c > '9') && !bytes.ContainsRune(name, ':') {
 		return netip.Addr{}, false
 	}
+	for i, c := range name {
+		if c == '%' && i > 0 {
+			break
+		}
+		if (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'f') && c != '.' && c != ':' {
+			return netip.Addr{}, false // most names: asking ParseAddr would allocate
+		}
+	}
 	a, err := netip.ParseAddr(string(name))
 	return a, err == nil
 }
@@ -34,13 +42,13 @@ func appendHost(to, name []byte) []byte {
 	if len(name) == 0 || len(name) > maxHost {
 		return to
 	}
-	plain := true
+	ascii := true
 	for _, c := range name {
-		plain = plain && c > ' ' && c < 0x7f
+		ascii = ascii && c < utf8.RuneSelf
 	}
-	if !plain && utf8.Valid(name) {
-		if ascii, err := idna.Punycode.ToASCII(string(bytes.ToLower(name))); err == nil {
-			name = []byte(ascii)
+	if !ascii && utf8.Valid(name) {
+		if encoded, err := idna.Punycode.ToASCII(string(bytes.ToLower(name))); err == nil {
+			name = []byte(encoded)
 		}
 	}
 	for _, c := range name {

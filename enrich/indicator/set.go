@@ -186,7 +186,9 @@ func (s *Set) Binding(mac [6]byte, ip netip.Addr, how How, name []byte, at At) {
 	b.Count++
 	b.Last = max(b.Last, at.Time)
 	if len(name) > 0 && len(name) <= maxHost {
-		b.Name = string(appendText(nil, name))
+		if s.text = appendText(s.text[:0], name); string(s.text) != b.Name {
+			b.Name = string(s.text)
+		}
 	}
 }
 
