@@ -84,7 +84,6 @@ func (a *Analysis) decode(p *pcapio.Packet) (found bool) {
 // Close ends the Analysis.
 func (a *Analysis) Close() Result {
 	r := Result{Frames: a.at.Frame, Summary: a.flows.Close(), NotDecoded: a.notDecoded, Failed: a.flows.Panics()}
-	a.protocols.close(a.at)
 	a.decoder.Close()
 	r.Indicators, r.Bindings = a.set.List(), a.set.Bindings()
 	r.Limits = maps.Clone(a.set.Limits())
@@ -103,7 +102,7 @@ func (s sink) Datagram(d *frame.Datagram) {
 			a.set.Address(d.Src.IP(), indicator.Source, a.at)
 			a.set.Address(d.Dst.IP(), indicator.Destination, a.at)
 		} else if d.Proto == frame.UDP && len(d.Payload) >= 8 {
-			a.protocols.datagram(nil, nil, stream.Client, d, a.at)
+			a.protocols.datagram(nil, d, a.at)
 		}
 		return
 	}
@@ -113,8 +112,8 @@ func (s sink) Datagram(d *frame.Datagram) {
 		f, from := a.flows.Packet(d, be16(b), be16(b[2:]), a.size, a.at)
 		a.tcp(f, from, d)
 	case d.Proto == frame.UDP && len(b) >= 8:
-		f, from := a.flows.Packet(d, be16(b), be16(b[2:]), a.size, a.at)
-		a.protocols.datagram(a.flows, f, from, d, a.at)
+		f, _ := a.flows.Packet(d, be16(b), be16(b[2:]), a.size, a.at)
+		a.protocols.datagram(f, d, a.at)
 	case d.Proto == 132 && len(b) >= 4: // SCTP
 		a.flows.Packet(d, be16(b), be16(b[2:]), a.size, a.at)
 	case (d.Proto == frame.ICMP || d.Proto == frame.ICMPv6) && len(b) >= 2:
