@@ -12,6 +12,7 @@ const MaxMemory = 64 << 20
 // one goroutine.
 type Bounds struct {
 	used    int64
+	spent   map[Limit]int64
 	reached map[Limit]int64
 }
 
@@ -27,6 +28,21 @@ func (b *Bounds) Take(n int, l Limit) bool {
 
 // Give returns n bytes that Take granted.
 func (b *Bounds) Give(n int) { b.used -= int64(n) }
+
+// Spend takes n of a budget that the whole analysis has once, and counts l, by
+// which the budget is known, when it would come to more than most. A negative n
+// adds to the budget.
+func (b *Bounds) Spend(n, most int64, l Limit) bool {
+	if n > 0 && b.spent[l]+n > most {
+		b.Reached(l)
+		return false
+	}
+	if b.spent == nil {
+		b.spent = map[Limit]int64{}
+	}
+	b.spent[l] += n
+	return true
+}
 
 // Used is how many bytes are granted.
 func (b *Bounds) Used() int64 { return b.used }

@@ -84,3 +84,15 @@ func TestKnownIndicatorsCostNoMemory(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestABudgetIsSpentOnce(t *testing.T) {
+	s := indicator.New()
+	const budget indicator.Limit = "budget"
+	got := []bool{s.Spend(6, 10, budget), s.Spend(5, 10, budget), s.Spend(-1, 10, budget), s.Spend(5, 10, budget), s.Spend(1, 10, budget)}
+	if diff := cmp.Diff([]bool{true, false, true, true, false}, got); diff != "" {
+		t.Error(diff)
+	}
+	if n := s.Limits()[budget]; n != 2 {
+		t.Errorf("counted %d times", n)
+	}
+}
