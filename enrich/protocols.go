@@ -1,11 +1,16 @@
 package enrich
 
 import (
+	"net/netip"
+
 	"capagent/enrich/dhcp"
 	"capagent/enrich/dns"
 	"capagent/enrich/flow"
 	"capagent/enrich/frame"
+	"capagent/enrich/ftp"
+	"capagent/enrich/http"
 	"capagent/enrich/indicator"
+	"capagent/enrich/mail"
 	"capagent/enrich/neighbour"
 	"capagent/enrich/stream"
 )
@@ -15,32 +20,68 @@ import (
 type protocols struct {
 	set     *indicator.Set
 	dhcp    *dhcp.Tracker
-	current string // the parser that looks at a datagram now, for the count of its faults
+	data    map[netip.AddrPort]*ftp.Transfer // connections that FTP has announced, by who listens
+	current string                           // the parser that looks at a datagram now, for the count of its faults
 }
 
 func newProtocols(set *indicator.Set) protocols {
-	return protocols{set: set, dhcp: dhcp.New(set)}
+	return protocols{set: set, dhcp: dhcp.New(set), data: map[netip.AddrPort]*ftp.Transfer{}}
 }
+
+// maxTransfers bounds the data connections that FTP has announced and that did not
+// come yet.
+const maxTransfers = 1000
+
+// LimitTransfers counts announcements that were forgotten.
+const LimitTransfers indicator.Limit = "ftp_transfers"
 
 // The ports of what is not recognised by its content (IANA).
 const (
+	portFTP     = 21
+	portSMTP    = 25
 	portDNS     = 53
 	portDHCPv4  = 67
 	portDHCPv4c = 68
 	portNetBIOS = 137
+	portSMTPS   = 465
 	portDHCPv6c = 546
 	portDHCPv6  = 547
+	portSubmit  = 587
+	portSSDP    = 1900
+	portSMTP2   = 2525
 	portMDNS    = 5353
 	portLLMNR   = 5355
 )
 
 // open finds the parser of a TCP connection (flow.Opener).
 func (p *protocols) open(c stream.Conn, from stream.Side, first []byte) (stream.Parser, string) {
-	switch port := c.Server.Port(); {
-	case port == portDNS || c.Client.Port() == portDNS:
+	for _, end := range []netip.AddrPort{c.Server, c.Client} {
+		if t := p.data[end]; t != nil {
+			delete(p.data, end)
+			return ftp.Data(p.set, t), "ftp-data"
+		}
+	}
+	port := c.Server.Port()
+	switch {
+	case http.Recognise(from, first):
+		return http.New(p.set, c), "http"
+	case port == portDNS:
 		return dns.NewTCP(p.set), "dns"
+	case port == portSMTP, port == portSubmit, port == portSMTPS, port == portSMTP2, port != portFTP && mail.Recognise(from, first):
+		return mail.New(p.set, c), "smtp"
+	case port == portFTP, ftp.Recognise(from, first):
+		return ftp.New(p.set, c, p.expect), "ftp"
 	}
 	return nil, ""
+}
+
+// expect waits for a data connection.
+func (p *protocols) expect(listening netip.AddrPort, t *ftp.Transfer) {
+	if len(p.data) >= maxTransfers {
+		p.set.Reached(LimitTransfers)
+		clear(p.data)
+	}
+	p.data[listening] = t
 }
 
 // datagram looks into a UDP datagram. f is nil for one that an ICMP error quotes.
@@ -76,6 +117,9 @@ func (p *protocols) known(b []byte, src, dst uint16, at indicator.At) string {
 	case either(portNetBIOS):
 		p.current = "netbios"
 		dns.Message(p.set, b, dns.NetBIOS, at)
+	case either(portSSDP):
+		p.current = "ssdp"
+		http.Datagram(p.set, b, at)
 	case either(portDHCPv4), either(portDHCPv4c):
 		p.current = "dhcp"
 		p.dhcp.V4(b, at)
