@@ -98,10 +98,9 @@ func (s sink) ARP(packet []byte) { s.a.protocols.arp(packet, s.a.at) }
 func (s sink) Datagram(d *frame.Datagram) {
 	a := s.a
 	if d.Outer || d.Quoted {
-		if d.Outer {
-			a.set.Address(d.Src.IP(), indicator.Source, a.at)
-			a.set.Address(d.Dst.IP(), indicator.Destination, a.at)
-		} else if d.Proto == frame.UDP && len(d.Payload) >= 8 {
+		a.set.Address(d.Src.IP(), indicator.Source, a.at)
+		a.set.Address(d.Dst.IP(), indicator.Destination, a.at)
+		if d.Quoted && d.Proto == frame.UDP && len(d.Payload) >= 8 {
 			a.protocols.datagram(nil, d, a.at)
 		}
 		return

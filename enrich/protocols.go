@@ -126,6 +126,9 @@ func (p *protocols) known(b []byte, src, dst uint16, at indicator.At) string {
 	case either(portDHCPv6), either(portDHCPv6c):
 		p.current = "dhcpv6"
 		p.dhcp.V6(b, at)
+	case dns.Plausible(b):
+		p.current = "dns"
+		dns.Message(p.set, b, dns.Unicast, at)
 	default:
 		return ""
 	}

@@ -33,23 +33,35 @@ func (t *Table) deliver(f *Flow, from stream.Side, b []byte, at indicator.At) {
 func (t *Table) recognise(f *Flow, from stream.Side, b []byte) []byte {
 	c := f.tcp
 	me := &c.sides[from]
-	head, first := me.head, b
-	if len(head) > 0 {
-		first = append(head[:len(head):len(head)], b[:min(len(b), maxHead)]...)
-	}
+	head := me.head
 	me.head = nil
 	beginning := me.offered == len(head)
 	me.offered = min(me.offered+len(b), unknownAtMost)
+	first := b
+	if len(head) > 0 {
+		first = append(head[:len(head):len(head)], b[:min(len(b), maxHead)]...)
+	}
+	t.find(f, from, first)
+	if c.parser != nil {
+		return head
+	}
+	if len(head) > 0 { // what came before may be another protocol's
+		t.find(f, from, b)
+	}
+	if c.parser == nil && beginning && len(first) < enough {
+		me.head = append([]byte(nil), first...)
+	}
+	return nil
+}
+
+// find asks for the parser of a connection that begins, or goes on, with first.
+func (t *Table) find(f *Flow, from stream.Side, first []byte) {
+	c := f.tcp
 	c.name = "recognition"
 	t.guard(f, func() { c.parser, c.name = t.open(f.conn(), from, first) })
 	if c.parser != nil {
 		f.Named(c.name)
-		return head
 	}
-	if beginning && len(first) < enough {
-		me.head = append([]byte(nil), first...)
-	}
-	return nil
 }
 
 func (t *Table) feed(f *Flow, from stream.Side, b []byte, at indicator.At) (v stream.Verdict) {

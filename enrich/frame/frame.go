@@ -114,6 +114,7 @@ const (
 	typeERSPAN = 0x88be // in GRE: types I and II
 	typeERSP3  = 0x22eb // in GRE: type III
 	typeETag   = 0x893f
+	typeNSH    = 0x894f
 )
 
 // ethernet follows a frame from its destination address on.
@@ -153,6 +154,11 @@ func (d *Decoder) typed(t uint16, b []byte) {
 		case typeBridge:
 			d.ethernet(b)
 			return
+		case typeNSH: // RFC 8300, 2.2
+			if len(b) >= 4 {
+				d.numbered(b[3], after(b, int64(b[1]&0x3f)*4))
+			}
+			return
 		case typeCMD, typeVNTag, typeETag:
 			n := 8
 			if t == typeVNTag {
@@ -168,6 +174,19 @@ func (d *Decoder) typed(t uint16, b []byte) {
 			}
 			return
 		}
+	}
+}
+
+// numbered follows what NSH and VXLAN-GPE announce by a number of their own
+// (RFC 8300, 11.2.5).
+func (d *Decoder) numbered(next byte, b []byte) {
+	switch next {
+	case 1:
+		d.ipv4(b)
+	case 2:
+		d.ipv6(b)
+	case 3:
+		d.ethernet(b)
 	}
 }
 
@@ -211,6 +230,10 @@ func (d *Decoder) mpls(b []byte) {
 func (d *Decoder) ppp(b []byte) {
 	if len(b) >= 2 && b[0] == 0xff && b[1] == 3 {
 		b = b[2:]
+	}
+	if len(b) >= 4 && (b[0] == 0x0f || b[0] == 0x8f) && b[1] == 0 { // Cisco's HDLC
+		d.typed(be16(b[2:]), b[4:])
+		return
 	}
 	if len(b) < 2 {
 		return

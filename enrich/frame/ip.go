@@ -211,6 +211,7 @@ func (d *Decoder) quoted(p *Datagram) {
 const (
 	portGTP    = 2152
 	portVXLAN  = 4789
+	portGPE    = 4790
 	portTeredo = 3544
 	portGENEVE = 6081
 	portVXLAN0 = 8472 // Linux before the port was assigned
@@ -225,6 +226,16 @@ func (d *Decoder) udp(p *Datagram) {
 			if b[8]&8 != 0 && d.deeper() {
 				d.outer(p)
 				d.ethernet(b[16:])
+				return
+			}
+		case portGPE: // draft-ietf-nvo3-vxlan-gpe
+			if b[8]&8 != 0 && d.deeper() {
+				next := byte(3)
+				if b[8]&4 != 0 {
+					next = b[11]
+				}
+				d.outer(p)
+				d.numbered(next, b[16:])
 				return
 			}
 		case portGENEVE: // RFC 8926

@@ -35,6 +35,12 @@ func (d *Decoder) link(linkType int, b []byte) {
 		if len(b) >= 4 {
 			d.typed(be16(b[2:]), b[4:])
 		}
+	case 107: // FRELAY: a Q.922 address, then RFC 2427
+		if len(b) > 4 && b[2] == 3 {
+			d.nlpid(b[3], b[4:])
+		}
+	case 239: // NFLOG
+		d.nflog(b)
 	case 105: // IEEE802_11
 		d.wireless(b, false)
 	case 127: // IEEE802_11_RADIOTAP
@@ -69,6 +75,35 @@ func (d *Decoder) link(linkType int, b []byte) {
 		if len(b) >= 18 {
 			d.typed(be16(b[16:]), b[18:])
 		}
+	}
+}
+
+// nlpid follows what a network layer protocol identifier announces (RFC 2427, 4).
+func (d *Decoder) nlpid(id byte, b []byte) {
+	switch {
+	case id == 0xcc:
+		d.ipv4(b)
+	case id == 0x8e:
+		d.ipv6(b)
+	case id == 0 && len(b) >= 6 && b[0] == 0x80: // padding, then SNAP
+		d.typed(be16(b[4:]), b[6:])
+	}
+}
+
+// nflog looks for the payload in a list of types and lengths
+// (tcpdump.org/linktypes/LINKTYPE_NFLOG.html).
+func (d *Decoder) nflog(b []byte) {
+	const payload = 9
+	for b = after(b, 4); len(b) >= 4; {
+		length, kind := int(binary.LittleEndian.Uint16(b)), binary.LittleEndian.Uint16(b[2:])
+		if length < 4 || length > len(b) {
+			return
+		}
+		if kind&0x7fff == payload {
+			d.ip(b[4:length])
+			return
+		}
+		b = after(b, int64(length+3)&^3)
 	}
 }
 

@@ -37,18 +37,19 @@ type report struct {
 // count is of one field.
 type count struct{ values, found, sameFrame int }
 
-// compare asks both and puts their answers side by side.
-func compare(ctx context.Context, cache, path string) report {
-	r := report{path: path, counts: map[string]*count{}}
-	theirs, err := ask(ctx, cache, path)
-	if err != nil {
+// compare asks both and puts their answers side by side; known is about captures
+// of which tshark's answer is remembered.
+func compare(ctx context.Context, cache, path string, known bool) (r report, ok bool) {
+	r = report{path: path, counts: map[string]*count{}}
+	theirs, err := ask(ctx, cache, path, known)
+	if err != nil || theirs.Values == nil {
 		r.err = err
-		return r
+		return r, err != nil
 	}
 	ours, err := analyse(path)
 	if err != nil {
 		r.err = err
-		return r
+		return r, true
 	}
 	r.limits, r.failed = ours.Limits, ours.Failed
 	found := map[string]int64{}
@@ -83,7 +84,7 @@ func compare(ctx context.Context, cache, path string) report {
 			c.found++
 		}
 	}
-	return r
+	return r, true
 }
 
 // alone says that what a field holds is found in no other field, so that frames
@@ -155,6 +156,9 @@ func keys(field string, values map[string]int64) map[string]int64 {
 
 // put brings a value of tshark's into our form.
 func put(s *indicator.Set, field, value string, at indicator.At) {
+	if strings.HasPrefix(field, "dns.") && (strings.ContainsAny(value, "\\<>") || strings.IndexFunc(value, func(r rune) bool { return r > 126 }) >= 0) {
+		return // of bytes that no name should have tshark shows something else
+	}
 	text := []byte(value)
 	switch field {
 	case "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "dns.a", "dns.aaaa":
@@ -167,7 +171,7 @@ func put(s *indicator.Set, field, value string, at indicator.At) {
 	case "tls.handshake.extensions_server_name", "dtls.handshake.extensions_server_name", "dhcp.option.hostname", "dhcp.fqdn.name":
 		s.Host(text, 1, at)
 	case "nbns.name":
-		if i := strings.LastIndexByte(value, '<'); i > 0 && !strings.HasPrefix(value, "*") {
+		if i := strings.LastIndexByte(value, '<'); i > 0 && !strings.HasPrefix(value, "*") && strings.Count(value, "<") == 1 {
 			s.LocalHost([]byte(strings.TrimRight(value[:i], " ")), 1, at)
 		}
 	case "http.host", "http2.headers.authority":

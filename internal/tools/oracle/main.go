@@ -36,6 +36,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	jobs := f.Int("j", runtime.NumCPU(), "how many tshark at once")
 	list := f.Int("list", 5, "differences that are listed of each field; -1: all")
 	only := f.String("field", "", "only this field")
+	known := f.Bool("known", false, "only captures of which tshark's answer is remembered")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -55,7 +56,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	for range *jobs {
 		wg.Go(func() {
 			for path := range work {
-				t.add(compare(ctx, *cache, path))
+				if r, ok := compare(ctx, *cache, path, *known); ok {
+					t.add(r)
+				}
 			}
 		})
 	}

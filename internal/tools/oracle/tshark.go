@@ -40,8 +40,9 @@ type answer struct {
 	Values map[string]map[string]int64 `json:"values"`
 }
 
-// ask returns tshark's answer, the remembered one if there is one.
-func ask(ctx context.Context, cache, path string) (answer, error) {
+// ask returns tshark's answer, the remembered one if there is one; with known
+// nothing if there is none.
+func ask(ctx context.Context, cache, path string, known bool) (answer, error) {
 	content, err := os.ReadFile(path) //nolint:gosec // a developer names it
 	if err != nil {
 		return answer{}, err
@@ -55,6 +56,9 @@ func ask(ctx context.Context, cache, path string) (answer, error) {
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return a, err
+	}
+	if known {
+		return a, nil
 	}
 	if a, err = tshark(ctx, path); err != nil {
 		return a, err
