@@ -221,7 +221,11 @@ const (
 func (d *Decoder) udp(p *Datagram) {
 	b := p.Payload
 	if len(b) >= 16 {
-		switch be16(b[2:]) {
+		port := be16(b[2:])
+		if be16(b) == portGENEVE {
+			port = portGENEVE
+		}
+		switch port {
 		case portVXLAN, portVXLAN0: // RFC 7348
 			if b[8]&8 != 0 && d.deeper() {
 				d.outer(p)

@@ -35,9 +35,11 @@ func (d *Decoder) link(linkType int, b []byte) {
 		if len(b) >= 4 {
 			d.typed(be16(b[2:]), b[4:])
 		}
-	case 107: // FRELAY: a Q.922 address, then RFC 2427
+	case 107: // FRELAY: a Q.922 address, then RFC 2427, or an EtherType as Cisco has it
 		if len(b) > 4 && b[2] == 3 {
 			d.nlpid(b[3], b[4:])
+		} else if len(b) > 4 {
+			d.typed(be16(b[2:]), b[4:])
 		}
 	case 239: // NFLOG
 		d.nflog(b)
