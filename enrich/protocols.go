@@ -13,6 +13,7 @@ import (
 	"capagent/enrich/mail"
 	"capagent/enrich/neighbour"
 	"capagent/enrich/stream"
+	"capagent/enrich/tls"
 )
 
 // protocols are the parsers, and how each is chosen: what runs over TCP by its
@@ -65,6 +66,8 @@ func (p *protocols) open(c stream.Conn, from stream.Side, first []byte) (stream.
 	switch {
 	case http.Recognise(from, first):
 		return http.New(p.set, c), "http"
+	case tls.Recognise(from, first):
+		return tls.New(p.set, c), "tls"
 	case port == portDNS:
 		return dns.NewTCP(p.set), "dns"
 	case port == portSMTP, port == portSubmit, port == portSMTPS, port == portSMTP2, port != portFTP && mail.Recognise(from, first):

@@ -71,8 +71,8 @@ func oldHello(head [5]byte) bool {
 
 // Parser follows one connection. It is a stream.Parser.
 type Parser struct {
-	set   *indicator.Set
-	sides [2]side
+	set     *indicator.Set
+	sides   [2]side
 	modern  bool // a ServerHello chose TLS 1.3: what follows the hellos is encrypted
 	retries int  // ServerHellos that ask for another ClientHello
 }
