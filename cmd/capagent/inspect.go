@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -9,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -28,6 +33,9 @@ import (
 	"capagent/internal/safefile"
 	"capagent/service"
 )
+
+// inspectMemory is in bytes; what an analysis holds at most is less.
+const inspectMemory = 150 << 20
 
 type inspectFlags struct {
 	types  []string
@@ -69,15 +77,45 @@ func (a *app) inspect(ctx context.Context, path string, flags inspectFlags) erro
 	if err != nil {
 		return err
 	}
+	// The collector may work harder rather than take more than this.
+	debug.SetMemoryLimit(inspectMemory)
 	looked, err := look(ctx, path, flags.filter)
 	if err != nil {
 		return err
 	}
 	v := newInspected(path, looked, flags, cfg.Inspect.Prefixes())
 	if a.json {
-		return a.encode(v)
+		return a.encodeInspected(v)
 	}
-	return a.showInspected(v)
+	return a.showInspected(v, len(flags.types) > 0)
+}
+
+// encodeInspected prints one JSON object, whose indicators are never held as text
+// all at once.
+func (a *app) encodeInspected(v inspected) (err error) {
+	flush := a.buffered()
+	defer func() { err = errors.Join(err, flush()) }()
+	var text bytes.Buffer
+	out := json.NewEncoder(&text)
+	out.SetEscapeHTML(false)
+	if err := out.Encode(v); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%s,\"indicators\":[", bytes.TrimRight(text.Bytes(), "}\n"))
+	for i, one := range v.Indicators {
+		text.Reset()
+		if i > 0 {
+			text.WriteByte(',')
+		}
+		if err := out.Encode(one); err != nil {
+			return err
+		}
+		if _, err := a.stdout.Write(bytes.TrimRight(text.Bytes(), "\n")); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintln(a.stdout, "]}")
+	return err
 }
 
 // look reads the file, or standard input.
@@ -170,6 +208,7 @@ type inspected struct {
 	Limits      []limitView      `json:"limits"`
 	NotDecoded  map[string]int64 `json:"not_decoded"` // frames by link type
 	Failed      map[string]int64 `json:"failed"`      // by parser
+	Complete    bool             `json:"complete"`    // no limit was met and no parser failed; the last field, behind which the indicators are written
 }
 
 type indicatorView struct {
@@ -230,20 +269,25 @@ func newInspected(path string, l service.Looked, flags inspectFlags, own []netip
 	for _, name := range slices.Sorted(maps.Keys(l.Limits)) {
 		v.Limits = append(v.Limits, limitView{string(name), l.Limits[name], enrich.Explain(name)})
 	}
+	v.Complete = len(v.Limits) == 0 && len(v.Failed) == 0
 	for t, n := range l.NotDecoded {
 		v.NotDecoded[pcapio.LinkTypeName(t)] += n
 	}
 	return v
 }
 
-// showInspected prints what is in a capture for people.
-func (a *app) showInspected(v inspected) error {
+// showInspected prints what is in a capture for people; with digests every one of
+// a body, else the SHA-256 only.
+func (a *app) showInspected(v inspected, digests bool) error {
 	a.say("%s: %s, %s, sha256 %s", quote.Path(v.Name), count(int(v.Packets), "packet"), humanize.IBytes(uint64(v.Size)), v.SHA256) //nolint:gosec // a file's size
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	if len(v.Indicators) > 0 {
 		fmt.Fprintln(table, "TYPE\tVALUE\tFRAME\tCOUNT\tSEEN IN")
 	}
 	for _, i := range v.Indicators {
+		if !digests && (i.Type == indicator.File.String() || i.Type == indicator.Certificate.String()) && len(i.Value) != 2*sha256.Size {
+			continue // the same thing by a shorter digest
+		}
 		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\n", i.Type, quote.Text(short(i.Value)), i.FirstFrame, i.Count, strings.Join(i.Seen, ", "))
 	}
 	if err := table.Flush(); err != nil {

@@ -13,9 +13,14 @@ import (
 )
 
 // MaxFlows is how many flows are followed at once.
-const MaxFlows = 100_000
+const MaxFlows = 50_000
 
-// LimitFlows counts flows that were forgotten to make room for others.
+// forgotten is after how long (nanoseconds of packet time) of silence a connection
+// that did not end is forgotten without a word.
+const forgotten = 300 * 1_000_000_000
+
+// LimitFlows counts connections that were forgotten to make room for others, before
+// their time.
 const LimitFlows indicator.Limit = "flows"
 
 // Opener finds the parser for a connection from the first bytes that a side
@@ -108,7 +113,9 @@ func (f *Flow) conn() stream.Conn {
 
 func (t *Table) begin(k key, low bool, at indicator.At) *Flow {
 	if len(t.flows) >= MaxFlows {
-		t.set.Reached(LimitFlows)
+		if old := t.oldest.newer; old.tcp != nil && !old.tcp.done && at.Time-old.last < forgotten {
+			t.set.Reached(LimitFlows)
+		}
 		t.end(t.oldest.newer)
 	}
 	f := t.free

@@ -285,16 +285,21 @@ func TestAFaultOfAParserIsCounted(t *testing.T) {
 
 func TestFlowsAreBoundedAndCounted(t *testing.T) {
 	w := newWire()
-	d := frame.Datagram{Proto: frame.UDP, Dst: address(9)}
+	d := frame.Datagram{Proto: frame.TCP, Dst: address(9)}
 	for n := range flow.MaxFlows + 10 {
 		d.Src = address(byte(n % 200))
-		w.Packet(&d, uint16(n%50000+1), uint16(n/50000+1), 100, indicator.At{Frame: int64(n + 1)})
+		at := indicator.At{Frame: int64(n + 1), Time: int64(n)}
+		if n == flow.MaxFlows+5 {
+			at.Time += 1_000_000_000_000 // the others are long silent
+		}
+		f, from := w.Packet(&d, uint16(n%50000+1), uint16(n/50000+1), 100, at)
+		w.Segment(f, from, &flow.Segment{SYN: true}, at)
 	}
 	s := w.Table.Close()
-	if s.Flows != flow.MaxFlows+10 || w.set.Limits()[flow.LimitFlows] != 10 {
+	if s.Flows != flow.MaxFlows+10 || w.set.Limits()[flow.LimitFlows] != 9 {
 		t.Errorf("%d flows, %v", s.Flows, w.set.Limits())
 	}
-	want := []flow.Protocol{{Name: "udp", Flows: flow.MaxFlows + 10, Packets: flow.MaxFlows + 10, Bytes: 100 * (flow.MaxFlows + 10)}}
+	want := []flow.Protocol{{Name: "tcp", Flows: flow.MaxFlows + 10, Packets: flow.MaxFlows + 10, Bytes: 100 * (flow.MaxFlows + 10)}}
 	if diff := cmp.Diff(want, s.Protocols); diff != "" {
 		t.Error(diff)
 	}

@@ -6,7 +6,7 @@ type Limit string
 
 // MaxMemory is how many bytes all buffers of one analysis may have together:
 // reassembled segments and fragments, heads, bodies.
-const MaxMemory = 64 << 20
+const MaxMemory = 32 << 20
 
 // Bounds is the memory of one analysis and what of it was refused. It belongs to
 // one goroutine.

@@ -9,8 +9,8 @@ import (
 
 // What a Set holds at most. Beyond, it counts only what it knows already.
 const (
-	MaxIndicators = 200_000
-	MaxBytes      = 24 << 20 // of all values
+	MaxIndicators = 100_000
+	MaxBytes      = 12 << 20 // of all values
 	MaxValue      = 8 << 10  // of one; a longer one is no indicator
 	MaxBindings   = 10_000
 )
