@@ -21,6 +21,7 @@ var children = map[string]func(path string, args []string) error{
 	"write":  childWrite,
 	"finish": childFinish,
 	"once":   childOnce,
+	"sight":  childSight,
 }
 
 func TestMain(m *testing.M) {
@@ -177,4 +178,29 @@ func childOnce(path string, _ []string) error {
 		}
 	}
 	return l.Close()
+}
+
+// childSight records sightings for ever, of captures from a number on, and says
+// each capture once it is recorded.
+func childSight(path string, args []string) error {
+	ctx := context.Background()
+	fmt.Println("started")
+	l, err := Open(ctx, path, Options{})
+	if err != nil {
+		return err
+	}
+	first, err := strconv.ParseInt(args[0], 10, 64)
+	if err != nil {
+		return err
+	}
+	for id := first; ; id++ {
+		s := []Sighting{sighting("host", "everywhere.example.com", 1, 1), sighting("host", fmt.Sprintf("h%d.example.com", id), 1, 1)}
+		for i := range 40 {
+			s = append(s, sighting("file", fmt.Sprintf("%032x", id*1000+int64(i)), 1, 1))
+		}
+		if err := l.Sight(ctx, id, s); err != nil {
+			return err
+		}
+		fmt.Println(id)
+	}
 }

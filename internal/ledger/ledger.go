@@ -65,6 +65,7 @@ type Ledger struct {
 	r        reader      // a few connections that can't write
 	guard    *guard      // nil when open for reading only
 	rebuilt  time.Time
+	seen     sightings
 
 	mu     sync.Mutex
 	owner  *owner             // this ledger's lock file, made by the first claim
@@ -89,7 +90,7 @@ func (l *Ledger) Path() string { return l.path }
 // closes the files. Calls still under way must have returned. Closing again does
 // nothing.
 func (l *Ledger) Close() error {
-	var errs []error
+	errs := []error{l.closeSightings()}
 	if l.r.DB != nil {
 		errs = append(errs, l.r.close())
 	}
@@ -125,31 +126,39 @@ func (l *Ledger) write(ctx context.Context, f func(ctx context.Context, tx *txn)
 	if l.w == nil {
 		return ErrReadOnly
 	}
-	conn, err := l.w.Conn(ctx)
-	if err != nil {
+	if err := transact(ctx, l.w, l.compiled, f); err != nil {
 		return l.noted(err)
 	}
+	return nil
+}
+
+// transact is write for any database of one connection.
+func transact(ctx context.Context, db *sql.DB, compiled *statements, f func(ctx context.Context, tx *txn) error) error {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
 	ctx = context.WithoutCancel(ctx)
-	tx := &txn{statements: l.compiled}
+	tx := &txn{statements: compiled}
 	defer func() {
 		_ = conn.Close() // hands the connection back; nothing is pending
 		for _, query := range tx.met {
-			l.compiled.compile(ctx, query)
+			compiled.compile(ctx, query)
 		}
 	}()
 	if tx.Tx, err = conn.BeginTx(ctx, nil); err != nil {
 		settle(ctx, conn)
-		return l.noted(err)
+		return err
 	}
 	if err := f(ctx, tx); err != nil {
 		if rollback := tx.Rollback(); rollback != nil {
 			settle(ctx, conn) // SQLite rolled back by itself, or could not
 		}
-		return l.noted(err)
+		return err
 	}
 	if err := tx.Commit(); err != nil {
 		settle(ctx, conn)
-		return l.noted(err)
+		return err
 	}
 	return nil
 }

@@ -196,19 +196,25 @@ func (l *Ledger) replace(ctx context.Context, stamp string, cause error) error {
 	if err := l.guard.setMark(markDamaged + stamp); err != nil {
 		return err
 	}
-	aside := l.path + ".damaged-" + stamp
-	for _, suffix := range []string{"-wal", "-shm", ""} {
-		err := renameNew(l.path+suffix, aside+suffix)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("set aside: %w", err)
-		}
-	}
-	if err := syncDir(filepath.Dir(l.path)); err != nil {
+	aside, err := setAside(l.path, stamp)
+	if err != nil {
 		return err
 	}
 	l.log.Error().Str("ledger", l.path).Str("set_aside", aside).Err(cause).
 		Msg("the ledger was damaged or lost and is rebuilt; sessions are looked up before anything is sent again")
 	return l.create(ctx, l.now())
+}
+
+// setAside renames the files of a database and returns their new name.
+func setAside(path, stamp string) (aside string, err error) {
+	aside = path + ".damaged-" + stamp
+	for _, suffix := range []string{"-wal", "-shm", ""} {
+		err := renameNew(path+suffix, aside+suffix)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("set aside: %w", err)
+		}
+	}
+	return aside, syncDir(filepath.Dir(path))
 }
 
 func (l *Ledger) stamp() string { return l.now().UTC().Format("20060102T150405.000Z") }
