@@ -53,7 +53,7 @@ func Open(ctx context.Context, cfg Config, version string, policy Policy, log ze
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	a.audit, a.log = AuditLog(cfg, l, version, log), log
+	a.audit = AuditLog(cfg, l, version, log)
 	return a, nil
 }
 
@@ -64,7 +64,7 @@ func AuditLog(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger) 
 
 // Assemble is Open on a ledger that the caller has opened, and closes.
 func Assemble(cfg Config, l *ledger.Ledger, version string, policy Policy, log zerolog.Logger) (*Agent, error) {
-	a := &Agent{Config: cfg, Ledger: l}
+	a := &Agent{Config: cfg, Ledger: l, log: log}
 	client, err := upload.NewClient(cfg.CloudShark, version)
 	if err != nil {
 		return nil, err
@@ -207,6 +207,7 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 	if err != nil {
 		return c, err
 	}
+	Sight(ctx, a.Ledger, a.log, known[0].ID, looked.Sightings())
 	return known[0].Capture, reason
 }
 

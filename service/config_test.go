@@ -57,6 +57,8 @@ func TestEveryMistakeIsReportedAtItsPlace(t *testing.T) {
 		{"two captures of a name", "[[capture]]\ninterface = \"eth0\"\n[[capture]]\nname = \"ETH0\"\ninterface = \"eth1\"", ":4:1: capture[1].name: an earlier capture has this name"},
 		{"a file that never ends", "[rotate]\npackets = 0", ":2:1: rotate.packets: expected a limit"},
 		{"one that never ends here", "[rotate]\nsize = \"1GiB\"\n[[capture]]\ninterface = \"eth0\"\n[capture.rotate]\npackets = 0\nsize = 0", ":6:1: capture[0].rotate.packets: expected a limit"},
+		{"a store of nothing", "[retention]\nsightings_size = \"1MiB\"", ":2:1: retention.sightings_size: expected at least 256MiB"},
+		{"a slip of the pen", "[retention]\nsightings = \"1s\"", ":2:1: retention.sightings: expected at least 1m"},
 		{"what is not built yet", "[policy]\nupload = \"flagged\"", ":2:1: policy.upload: expected \"all\" or \"triggered\": nothing flags"},
 		{"another policy", "[policy]\nupload = \"trigered\"", "did you mean \"triggered\""},
 		{"no window", "[policy]\nbefore = 0\nafter = 0", "policy.before: with policy.after"},

@@ -60,7 +60,7 @@ type Looked struct {
 // Look reads an open file from its beginning, once: for its digests, its packets
 // and its indicators. Its errors are those of inspect.File.
 func (c *InspectConfig) Look(ctx context.Context, f *os.File, onRead func(int64)) (Looked, error) {
-	if !c.Indicators {
+	if !c.Indicators { // and Sightings says so by being nil
 		in, err := inspect.File(ctx, f, inspect.Observer{Read: onRead})
 		return Looked{Inspection: in}, err
 	}

@@ -14,6 +14,7 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitSome        = 3
+	exitNothing     = 4
 	exitUnavailable = 69
 	exitQueued      = 75
 	exitPermission  = 77

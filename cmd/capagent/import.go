@@ -76,7 +76,7 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 	}
 	opts.Tags = func(c ledger.Capture) []string { return agent.Tags(tags, c) }
 	opts.Destination, opts.Concurrency = agent.Destination(), agent.Config.CloudShark.Concurrency
-	opts.Inspect = agent.Config.Inspect
+	opts.Inspect, opts.StateDir, opts.Log = agent.Config.Inspect, agent.Config.StateDir(), a.commandLogger(agent.Config)
 
 	bar := a.newProgress("reading", 0)
 	agent.OnBytes(bar.add)

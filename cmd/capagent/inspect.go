@@ -325,12 +325,3 @@ func (a *app) aboutInspected(v inspected) {
 		a.say("the parser %s failed %s; what it looked at is missing here", parser, count(int(n), "time"))
 	}
 }
-
-// short cuts a value to what a terminal's line can hold; --json has it whole.
-func short(s string) string {
-	const most = 100
-	if r := []rune(s); len(r) > most {
-		return string(r[:most-1]) + "…"
-	}
-	return s
-}

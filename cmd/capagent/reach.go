@@ -37,6 +37,7 @@ type reader interface {
 	Status(ctx context.Context) (control.Status, error)
 	List(ctx context.Context, f ledger.Filter) iter.Seq2[service.View, error]
 	Show(ctx context.Context, id string) (service.View, error)
+	Find(ctx context.Context, s ledger.Search, each func(service.HitView) error) (service.FindResult, error)
 	Verify(ctx context.Context, ids []int64, each func(service.VerifyEntry)) (service.VerifyResult, error)
 	Close() error
 }
@@ -72,6 +73,13 @@ func (r records) Status(ctx context.Context) (control.Status, error) {
 
 func (r records) Verify(ctx context.Context, ids []int64, each func(service.VerifyEntry)) (service.VerifyResult, error) {
 	return service.Verify(ctx, r.ledger, service.VerifyOptions{IDs: ids, OnCapture: each})
+}
+
+func (r records) Find(ctx context.Context, s ledger.Search, each func(service.HitView) error) (service.FindResult, error) {
+	if r.ledger == nil {
+		return service.FindResult{}, nil
+	}
+	return service.Find(ctx, r.ledger, s, each)
 }
 
 func (r records) Close() error {

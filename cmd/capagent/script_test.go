@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 			"sessions": scriptSessions,
 			"jsonkeys": scriptJSONKeys,
 			"mkcaps":   scriptMakeCaptures,
+			"sight":    scriptSight,
 		},
 		Condition: func(cond string) (bool, error) {
 			if name, ok := strings.CutPrefix(cond, "need:"); ok {

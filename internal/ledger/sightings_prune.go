@@ -31,6 +31,9 @@ const (
 // free when all that lie in one segment with them are too old, too.
 func (l *Ledger) PruneSightings(ctx context.Context, keep Keep) (Pruned, error) {
 	var done Pruned
+	if l.w != nil && !exists(l.SightingsPath()) {
+		return done, nil
+	}
 	err := func() error {
 		if !keep.Since.IsZero() {
 			for more := true; more; {

@@ -5,6 +5,7 @@
 //	GET  /v1/status
 //	GET  /v1/captures?state=&case=&source=&destination=&ids=&after=&limit=&newest=   JSON lines
 //	GET  /v1/captures/{number, session or start of a SHA-256}
+//	GET  /v1/sightings?type=&value=&below=&since=&limit=   JSON lines, the last one the result
 //	POST /v1/retry    {"ids": [1, 2]}, {"all": true}, or {} for what is queued
 //	POST /v1/reload   {}
 //	POST /v1/rotate   {"name": "lan"}, or {} for every live capture

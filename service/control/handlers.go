@@ -28,6 +28,7 @@ func (s *Server) handler(b Backend) http.Handler {
 	route("GET", "/v1/status", status(b))
 	route("GET", "/v1/captures", list(b))
 	route("GET", "/v1/captures/{id}", show(b))
+	route("GET", "/v1/sightings", find(b))
 	route("POST", "/v1/retry", retry(b))
 	route("POST", "/v1/reload", reload(b))
 	route("POST", "/v1/rotate", rotate(b))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"capagent/capture/watch"
 	"capagent/internal/disk"
@@ -45,7 +46,12 @@ type intake struct {
 
 	files   chan settled
 	results chan result
+	// held is room for the sightings of captures that are not recorded yet.
+	held *semaphore.Weighted
 }
+
+// maxHeld is how many sightings wait at most, some 150 bytes each.
+const maxHeld = 200_000
 
 // settled is a file that a folder hands over.
 type settled struct {
@@ -58,12 +64,13 @@ type settled struct {
 // is none.
 type result struct {
 	settled
-	found ledger.Found
-	other bool
+	found     ledger.Found
+	other     bool
+	sightings []ledger.Sighting // room for them was asked of intake.held
 }
 
 func newIntake(a *service.Agent, log zerolog.Logger) *intake {
-	return &intake{agent: a, log: log, files: make(chan settled), results: make(chan result, batch)}
+	return &intake{agent: a, log: log, files: make(chan settled), results: make(chan result, batch), held: semaphore.NewWeighted(maxHeld)}
 }
 
 // take accepts a file; it blocks while all readers are busy.
@@ -99,7 +106,7 @@ func (in *intake) run(ctx context.Context) {
 // read finds out what a file is.
 func (in *intake) read(ctx context.Context, f settled) {
 	r := result{settled: f}
-	inspection, stamp, err := in.inspect(ctx, &r.settled)
+	looked, stamp, err := in.inspect(ctx, &r.settled)
 	kept := false
 	defer func() {
 		if !kept {
@@ -123,7 +130,11 @@ func (in *intake) read(ctx context.Context, f settled) {
 		return
 	default:
 		in.problems.clear("unreadable", f.Path)
-		r.found = in.found(&r.settled, inspection, err)
+		r.found = in.found(&r.settled, looked.Inspection, err)
+		r.sightings = looked.Sightings()
+		if in.held.Acquire(ctx, r.weight()) != nil {
+			return
+		}
 	}
 	select {
 	case in.results <- r:
@@ -132,6 +143,9 @@ func (in *intake) read(ctx context.Context, f settled) {
 	}
 }
 
+// weight is the room that a result's sightings take.
+func (r *result) weight() int64 { return min(int64(len(r.sightings)), maxHeld) }
+
 var (
 	errNoCapture = errors.New("not a capture file")
 	errCopyGone  = errors.New("its copy in the spool is gone")
@@ -139,23 +153,23 @@ var (
 
 // inspect reads a file once, or a copy of it where the folder wants one; the
 // stamp is that of the file that was read, after it was.
-func (in *intake) inspect(ctx context.Context, f *settled) (ledger.Inspection, watch.Stamp, error) {
+func (in *intake) inspect(ctx context.Context, f *settled) (service.Looked, watch.Stamp, error) {
 	file, before, err := safefile.Open(f.Path)
 	if err != nil {
-		return ledger.Inspection{}, "", err
+		return service.Looked{}, "", err
 	}
 	defer func() { _ = file.Close() }() // only read
 	if watch.StampOf(before) != f.Stamp {
-		return ledger.Inspection{}, watch.StampOf(before), nil
+		return service.Looked{}, watch.StampOf(before), nil
 	}
 	if !service.LooksLikeCapture(f.Name) && !service.IsCapture(file) {
-		return ledger.Inspection{}, f.Stamp, errNoCapture
+		return service.Looked{}, f.Stamp, errNoCapture
 	}
 	read := file
 	if f.folder.config.Copy {
 		copied, err := in.copy(ctx, f, file)
 		if err != nil {
-			return ledger.Inspection{}, "", err
+			return service.Looked{}, "", err
 		}
 		defer func() { _ = copied.Close() }() // only read
 		read = copied
@@ -166,15 +180,14 @@ func (in *intake) inspect(ctx context.Context, f *settled) (ledger.Inspection, w
 	synced := make(chan error, 1)
 	go func() { synced <- read.Sync() }()
 	looked, err := in.agent.Config.Inspect.Look(ctx, read, nil)
-	inspection := looked.Inspection
 	if syncErr := <-synced; ledger.Trouble(syncErr) == "io" && err == nil {
 		err = syncErr
 	}
 	after, statErr := file.Stat()
 	if statErr != nil {
-		return inspection, "", statErr
+		return looked, "", statErr
 	}
-	return inspection, watch.StampOf(after), err
+	return looked, watch.StampOf(after), err
 }
 
 // copy copies a file into the spool and opens the copy. That the copy is not
@@ -248,6 +261,9 @@ func (in *intake) record(ctx context.Context) {
 			}
 		}
 		err := in.write(ctx, some)
+		for i := range some {
+			in.held.Release(some[i].weight())
+		}
 		in.troubled(err)
 		if err == nil {
 			continue
@@ -284,6 +300,7 @@ func (in *intake) write(ctx context.Context, some []result) error {
 		return err
 	}
 	for i, r := range known {
+		service.Sight(ctx, in.agent.Ledger, in.log, r.ID, from[i].sightings)
 		in.recorded(ctx, from[i].folder, r)
 	}
 	return nil

@@ -23,8 +23,10 @@ import (
 const (
 	keepEvery  = 30 * time.Second
 	pruneEvery = 24 * time.Hour
-	auditDelay = 200 * time.Millisecond // lines are written together
-	clockJump  = 5 * time.Second
+	// How often sightings are pruned: a busy sensor makes a GB of them in a day.
+	sightingsEvery = time.Hour
+	auditDelay     = 200 * time.Millisecond // lines are written together
+	clockJump      = 5 * time.Second
 )
 
 // The ballast is room on the state directory's disk that is given back when the
@@ -82,6 +84,7 @@ func (k *keeper) pokeAudit() { poke(k.auditWake) }
 func (k *keeper) run(ctx context.Context) {
 	var own sync.WaitGroup
 	own.Go(func() { k.keepAudit(ctx) })
+	own.Go(func() { k.keepSightings(ctx) })
 	k.restoreBallast()
 	if k.unclean {
 		own.Go(func() { k.checkLedger(ctx) })
@@ -132,6 +135,40 @@ func (k *keeper) keepAudit(ctx context.Context) {
 			timer.Stop()
 		case <-tick.C:
 		}
+	}
+}
+
+// keepSightings prunes sightings now and then, besides everything else: it can
+// take a while.
+func (k *keeper) keepSightings(ctx context.Context) {
+	tick := time.NewTicker(sightingsEvery)
+	defer tick.Stop()
+	for {
+		k.pruneSightings(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (k *keeper) pruneSightings(ctx context.Context) {
+	cfg := k.d.current().config.Retention
+	keep := ledger.Keep{MaxSize: cfg.SightingsSize.Bytes()}
+	if age := cfg.Sightings.Std(); age > 0 {
+		keep.Since = time.Now().Add(-age)
+	}
+	done, err := k.d.ledger.PruneSightings(ctx, keep)
+	if done.Captures > 0 {
+		k.d.log.Info().Int64("captures", done.Captures).Int64("bytes_left", done.Size).Msg("the sightings of old captures are forgotten")
+	}
+	switch {
+	case err == nil:
+		k.d.problems.clear("sightings", "")
+	case ctx.Err() == nil:
+		k.d.problems.raise("sightings", "", err.Error(), "")
+		k.makeRoom(ledger.Trouble(err))
 	}
 }
 

@@ -3,10 +3,12 @@ package imports
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"capagent/internal/failure"
@@ -28,6 +30,8 @@ type Entry struct {
 	ledger.Capture
 	Parts   []ledger.Part // of a capture that was split, else nil
 	Failure *failure.Error
+
+	sightings place
 }
 
 // Options of an import. The callbacks may be nil; they are never called by two
@@ -39,6 +43,8 @@ type Options struct {
 	Comment     string
 	Destination string
 	Inspect     service.InspectConfig
+	StateDir    string // for what memory may not hold
+	Log         zerolog.Logger
 	DryRun      bool
 	Concurrency int
 
@@ -55,6 +61,14 @@ type Options struct {
 // account with gaps would be none.
 func Run(ctx context.Context, l *ledger.Ledger, p *service.Pipeline, opts Options) ([]Entry, error) {
 	im := &run{ledger: l, pipeline: p, opts: opts}
+	if !opts.DryRun && opts.Inspect.Indicators {
+		stage, err := newStage(opts.StateDir)
+		if err != nil {
+			return nil, err
+		}
+		im.stage = stage
+		defer func() { _ = stage.close() }() // it is of no use any more
+	}
 	if err := im.read(ctx); err != nil {
 		return nil, err
 	}
@@ -72,6 +86,7 @@ type run struct {
 	ledger   *ledger.Ledger
 	pipeline *service.Pipeline
 	opts     Options
+	stage    *stage // nil: sightings are not wanted
 
 	mu      sync.Mutex // guards entries while they are collected, and the callbacks
 	entries []Entry
@@ -148,6 +163,11 @@ func (im *run) look(ctx context.Context, f found) (Entry, error) {
 		return e.failed(Unreadable, "unreadable", safefile.Cause(err)), nil
 	default:
 		e.State, e.Reason = service.Sort(e.Inspection)
+	}
+	if im.stage != nil {
+		if e.sightings, err = im.stage.put(looked.Sightings()); err != nil {
+			return e, fmt.Errorf("keep sightings: %w", err)
+		}
 	}
 	return e, nil
 }

@@ -24,6 +24,7 @@ func (im *run) register(ctx context.Context) error {
 		}
 		for k, r := range known {
 			im.entries[at[k]].Capture = r.Capture
+			im.sight(ctx, im.entries[at[k]])
 		}
 		rows, at = rows[:0], at[:0]
 		return nil
@@ -40,6 +41,19 @@ func (im *run) register(ctx context.Context) error {
 		}
 	}
 	return flush()
+}
+
+// sight records what a capture held.
+func (im *run) sight(ctx context.Context, e Entry) {
+	if im.stage == nil || e.sightings.length == 0 {
+		return
+	}
+	list, err := im.stage.get(e.sightings)
+	if err != nil {
+		im.opts.Log.Warn().Err(err).Str("class", "sightings").Msg("what a capture holds is not recorded")
+		return
+	}
+	service.Sight(ctx, im.ledger, im.opts.Log, e.ID, list)
 }
 
 func asFound(e Entry) ledger.Found {
