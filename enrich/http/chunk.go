@@ -53,8 +53,9 @@ func (p *Parser) chunkSize(s *side, b []byte) int {
 		case hex && s.size < 1<<56:
 			s.size = s.size<<4 | int64(v)
 			s.digits++
-		case s.digits > 0 && (c == ';' || c == ' ' || c == '\t' || c == '\r'):
-			s.line = 1
+		case s.digits == 0 && (c == ' ' || c >= '\t' && c <= '\f'):
+		case s.digits > 0 && !hex:
+			s.line = 1 // an extension, or what clients are known to ignore
 		default:
 			p.lose(s)
 			return len(b)

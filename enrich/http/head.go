@@ -42,8 +42,21 @@ func (h *head) fields(b []byte, n *notes) {
 		if colon < 1 {
 			continue
 		}
-		h.field(line[:colon], bytes.Trim(line[colon+1:], " \t\r\n"), n)
+		// A NUL ends the value, as it does for tshark and many clients.
+		value, _, _ := bytes.Cut(line[colon+1:], []byte{0})
+		h.field(line[:colon], trim(value), n)
 	}
+}
+
+// trim cuts off white space at both ends.
+func trim(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] >= '\t' && b[0] <= '\r') {
+		b = b[1:]
+	}
+	for n := len(b) - 1; n >= 0 && (b[n] == ' ' || b[n] >= '\t' && b[n] <= '\r'); n-- {
+		b = b[:n]
+	}
+	return b
 }
 
 // cutLine cuts off the first line, with those that continue it (RFC 9112, 5.2).
@@ -90,7 +103,7 @@ func (h *head) field(name, value []byte, n *notes) {
 	case 17:
 		if is(name, "transfer-encoding") {
 			h.coded = !is(value, "identity")
-			h.chunked = h.chunked || hasToken(value, "chunked")
+			h.chunked = h.chunked || hasToken(value, "chunked", true)
 		}
 	}
 }
@@ -111,12 +124,17 @@ func is(b []byte, want string) bool {
 	return true
 }
 
-// hasToken says whether a list (RFC 9110, 5.6.1) has a token.
-func hasToken(list []byte, token string) bool {
+// hasToken says whether a list (RFC 9110, 5.6.1) has a token, or one that begins
+// with it.
+func hasToken(list []byte, token string, begins bool) bool {
 	for len(list) > 0 {
 		var one []byte
 		one, list, _ = bytes.Cut(list, []byte{','})
-		if is(bytes.TrimSpace(one), token) {
+		one = bytes.TrimSpace(one)
+		if begins {
+			one = one[:min(len(one), len(token))]
+		}
+		if is(one, token) {
 			return true
 		}
 	}

@@ -76,7 +76,7 @@ func (p *Parser) http2(from stream.Side, b []byte, at indicator.At) stream.Verdi
 func (p *Parser) synchronise(from stream.Side, b []byte) bool {
 	s := &p.sides[from]
 	switch {
-	case Recognise(from, bytes.TrimLeft(b, "\r\n")), s.fresh && len(b) < 32 && bytes.IndexByte(b, '\n') < 0 && maybe(b):
+	case Recognise(from, bytes.TrimLeft(b, "\r\n")), len(b) > 5 && string(b[:5]) == "HTTP/", s.fresh && len(b) < 32 && bytes.IndexByte(b, '\n') < 0 && maybe(b):
 		s.state = stateStart
 	case h2.Settings(b):
 		p.speakHTTP2(from)
@@ -123,7 +123,7 @@ func (p *Parser) End(from stream.Side, at indicator.At) {
 	switch s.state {
 	case stateHTTP2:
 		p.h2.End(from)
-	case stateUntilEnd:
+	case stateUntilEnd, stateTrailer: // with the last chunk, a body is whole
 		p.finish(s, at)
 	}
 	p.giveUp(s)

@@ -105,6 +105,8 @@ func TestARequestIsNamedByItsTargetAndHost(t *testing.T) {
 			"host a.example @1 x1", "host b.example @1 x1", "url http://user@b.example:81/x @1 x1",
 		}},
 		{"GET https://a.example/x HTTP/1.1\r\nHost: A.example\r\n\r\n", []string{"host a.example @1 x1", "url https://a.example/x @1 x1"}},
+		{"CONNECT / HTTP/1.1\r\n\r\n", nil},
+		{"GET / HTTP/1.1\r\nHost: a\x00b\r\n\r\n", []string{"host a @1 x1", "url http://a/ @1 x1"}},
 		{"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n", []string{"host a.example @1 x1"}},
 		{"GET /a HTTP/1.1\r\n\r\n", nil},
 		{"GET /a b HTTP/1.1\r\nHost: a.example\r\n\r\n", []string{"host a.example @1 x1", "url http://a.example/a @1 x1"}},
@@ -170,6 +172,9 @@ func TestBodiesEndWhereTheirHeadSays(t *testing.T) {
 		{"chunks", []event{
 			get, server(ok + "Transfer-Encoding: chunked\r\n\r\n3;x=\"y\"\r\nabc\r\n00"), server("2 \r\nde\r\n0\r\nA: b\r\n"), server("\r\n"),
 		}, []string{file("abcde", 4)}},
+		{"chunks without a trailer's end", []event{
+			get, server(ok + "Transfer-Encoding: chunked\r\n\r\n\tax\r\n0123456789\r\n0\r\n \r\n"), end(stream.Server),
+		}, []string{file("0123456789", 3)}},
 		{"chunks with bare line feeds", []event{get, server("HTTP/1.1 200 OK\nTransfer-Encoding: Chunked\n\n3\nabc\n0\n\n")}, []string{file("abc", 2)}},
 		{"chunks and a length", []event{
 			get, server(ok + "Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"),
@@ -185,6 +190,7 @@ func TestBodiesEndWhereTheirHeadSays(t *testing.T) {
 				"HTTP/1.1 204 No Content\r\n\r\n" + ok + "Content-Length: 2\r\n\r\nab"),
 		}, []string{file("ab", 4)}},
 		{"partial", []event{get, server("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-2/9\r\nContent-Length: 3\r\n\r\nabc")}, []string{file("abc", 2)}},
+		{"an odd version", []event{get, server("HTTP/1.01 200 OK\r\nContent-Length: 1\r\n\r\na")}, []string{file("a", 2)}},
 		{"without the request", []event{server(ok + "Content-Length: 2\r\n\r\nab"), server(ok + "Content-Length: 1\r\n\r\nc")}, []string{file("ab", 1), file("c", 2)}},
 		{"the middle of a body first", []event{
 			server("some text\nand more\n\n"), get, server("end"), server(ok + "Content-Length: 1\r\n\r\nc"),

@@ -205,7 +205,7 @@ func (p *Parser) ask(s *side, method []byte) {
 func (p *Parser) respond(from stream.Side, h *head, at indicator.At) {
 	s := &p.sides[from]
 	if h.status == 101 {
-		if hasToken(h.upgrade, "h2c") {
+		if hasToken(h.upgrade, "h2c", false) {
 			p.speakHTTP2(from)
 		} else {
 			p.verdict = stream.Done

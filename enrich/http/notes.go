@@ -140,7 +140,7 @@ func (n *notes) reset() {
 // request notes what a request line and its Host header name.
 func (n *notes) request(h *head) {
 	if is(h.method, "connect") {
-		if host := stripPort(h.target); !n.hasHost(host) {
+		if host := stripPort(h.target); h.target[0] != '/' && !n.hasHost(host) {
 			n.add(noteHost, host)
 		}
 		return // tshark's URL of it is host:port, which is none

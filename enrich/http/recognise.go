@@ -140,7 +140,7 @@ func requestLine(b []byte) (request, bool) {
 	if i := bytes.IndexByte(target, ' '); i >= 0 {
 		target = target[:i]
 	}
-	if len(target) == 0 {
+	if len(target) == 0 || b[0] == 'H' && string(b[:min(5, space)]) == "HTTP/" {
 		return request{}, false
 	}
 	for _, c := range target {
@@ -151,12 +151,27 @@ func requestLine(b []byte) (request, bool) {
 	return request{method: b[:space], target: target, major: v[6]}, true
 }
 
-// statusLine reads a status line (RFC 9112, 4), without its end.
+// statusLine reads a status line (RFC 9112, 4), without its end. Of the version
+// it asks no more than clients are known to.
 func statusLine(b []byte) (status int, ok bool) {
-	if !likeResponse(b) || len(b) < len("HTTP/1.1 200") || len(b) > 12 && b[12] != ' ' {
+	if len(b) < len("HTTP/1 200") || string(b[:5]) != "HTTP/" {
 		return 0, false
 	}
-	return int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0'), true
+	i := bytes.IndexByte(b, ' ')
+	if i < 6 || i > 16 {
+		return 0, false
+	}
+	b = bytes.TrimLeft(b[i:], " ")
+	if len(b) < 3 || len(b) > 3 && b[3] != ' ' {
+		return 0, false
+	}
+	for _, c := range b[:3] {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		status = status*10 + int(c-'0')
+	}
+	return status, true
 }
 
 // tokenByte says whether c may be part of a token (RFC 9110, 5.6.2).
