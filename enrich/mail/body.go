@@ -26,7 +26,7 @@ type body struct {
 
 	state escape
 	digit byte
-	out   [1024]byte
+	out   [maxLine]byte
 	n     int
 }
 
@@ -120,21 +120,27 @@ func (b *body) base64(text []byte) {
 	if b.ended {
 		return
 	}
+	if len(b.out)-b.n < len(text) { // it gets shorter
+		b.flush()
+	}
+	bits, nbits, n := b.bits, b.nbits, b.n
 	for _, c := range text {
 		v := sextets[c]
 		if v == ignored {
 			if c == '=' {
 				b.ended = true
-				return
+				break
 			}
 			continue
 		}
-		b.bits = b.bits<<6 | uint32(v)
-		if b.nbits += 6; b.nbits >= 8 {
-			b.nbits -= 8
-			b.byte(byte(b.bits >> b.nbits))
+		bits = bits<<6 | uint32(v)
+		if nbits += 6; nbits >= 8 {
+			nbits -= 8
+			b.out[n] = byte(bits >> nbits)
+			n++
 		}
 	}
+	b.bits, b.nbits, b.n = bits, nbits, n
 }
 
 // quotedPrintable decodes what is no line end (RFC 2045, 6.7). White space at the

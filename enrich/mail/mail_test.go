@@ -165,6 +165,7 @@ two
 
 --a b
 Content-Type: message/rfc822
+Content-Transfer-Encoding: base64
 
 From: inner@c.example
 Content-Type: application/zip

@@ -252,8 +252,10 @@ func (m *message) headerEnd(at indicator.At) {
 		}
 		m.bounds[m.depth] = p.boundary
 		m.depth++
-	case p.kind == embedded && p.encoding == identity:
-		*p = part{broken: p.broken} // its header comes now
+	case p.kind == embedded:
+		// Its header comes now. It is never encoded as a whole, whatever is said
+		// (RFC 2046, 5.2.1).
+		*p = part{broken: p.broken}
 	default:
 		m.header = false
 		if (p.named || p.kind != text) && p.encoding != unknown && !p.broken {
