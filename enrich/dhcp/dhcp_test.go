@@ -73,6 +73,7 @@ func TestTheRequestsNameIsBoundByTheACK(t *testing.T) {
 		d.V4(v4(2, mac, kind(2)), at) // an offer binds nothing
 		d.V4(v4(2, mac, kind(5)), at)
 	}
+	d.V4(v4(2, 5, kind(2)), at)
 	d.V4(v4(2, 4, kind(5), option(12, "by-server")), at)
 	equal(
 		t, s, "dhcp host laptop 1", "dhcp host new.example 1", "dhcp host x 1", "dhcp host by-server 1",
@@ -87,10 +88,13 @@ func TestOnlySoManyClientsAreKept(t *testing.T) {
 	for mac := range byte(200) {
 		d.V4(v4(1, mac+1, kind(3), option(12, "x")), at)
 	}
-	for _, mac := range []byte{1, 200} {
+	for range 200 {
+		d.V4(v4(1, 200, kind(3), option(12, "x")), at)
+	}
+	for _, mac := range []byte{1, 100, 200} {
 		d.V4(v4(2, mac, kind(5)), at)
 	}
-	equal(t, s, "dhcp host x 200", `dhcp 020000000001 192.0.2.1 ""`, `dhcp 0200000000c8 192.0.2.200 "x"`)
+	equal(t, s, "dhcp host x 400", `dhcp 020000000001 192.0.2.1 ""`, `dhcp 020000000064 192.0.2.100 "x"`, `dhcp 0200000000c8 192.0.2.200 "x"`)
 }
 
 func option6(code byte, data string) string {

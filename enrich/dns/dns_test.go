@@ -148,7 +148,7 @@ func TestNetBIOSNamesAreDecoded(t *testing.T) {
 	star := strings.Replace(netbios("*", 0), strings.Repeat("CA", 14), strings.Repeat("AA", 14), 1)
 	equal(
 		t, of(dns.NetBIOS, message(
-			[]string{netbios("FRED", 0x20), netbios("Lab PC", 0) + ".scope.example", star, "short", netbios("x", 0) + "A"},
+			[]string{netbios("FRED", 0x1b), netbios("Lab PC", 0) + ".scope.example", star, "short", netbios("x", 0) + "A"},
 			record("*12", 32, 0x60, 0, 192, 0, 2, 9),
 			record(netbios("SRV", 0), 33, []byte("\x02WORK           \x1e\x80\x00SRV            \x00\x04\x00\x00\x01")...),
 		)),
@@ -176,7 +176,7 @@ func TestWhatStandsBeforeDamageCounts(t *testing.T) {
 	}
 	for name, msg := range map[string][]byte{
 		"loop":     message([]string{"a.example", "x.*27"}),
-		"forward":  message([]string{"a.example", "x.*40"}, record("b.example", 1, 192, 0, 2, 1)),
+		"forward":  message([]string{"a.example", "x.*35"}, record("b.example", 1, 192, 0, 2, 1)),
 		"extended": append(message([]string{"a.example", ""})[:27], 0x41, 1, 0),
 		"counts":   append(message([]string{"a.example"})[:27], 0xff, 0xff),
 		"long":     message([]string{"a.example", strings.Repeat("a23456789.", 26)}),
@@ -198,6 +198,19 @@ func TestHostileCompressionIsBounded(t *testing.T) {
 	dns.Message(s, message([]string{long}, records...), dns.Unicast, at)
 	if s.Limits()[dns.LimitNames] != 1 || s.List()[0].Count > 6000 {
 		t.Errorf("%v %v", s.Limits(), s.List()[0].Count)
+	}
+}
+
+func TestManyRecordsOfOneNameAreNoCompressionBomb(t *testing.T) {
+	long := strings.Repeat("a23456789.", 25)
+	records := [][]byte{record(long, 16)} // at 262
+	for range 3000 {
+		records = append(records, record("*262", 16))
+	}
+	s := indicator.New()
+	dns.Message(s, message([]string{"a.example", long[:230]}, records...), dns.Unicast, at)
+	if l := s.List(); len(s.Limits()) != 0 || len(l) != 3 || l[2].Count != 1 {
+		t.Errorf("%v %v", s.Limits(), listed(s))
 	}
 }
 

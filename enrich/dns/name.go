@@ -4,17 +4,14 @@ import (
 	"encoding/binary"
 )
 
-const (
-	maxName = 255 // RFC 1035, 2.3.4; presentation form at most doubles it
-	maxHops = 64  // a name has 127 labels at most; nobody compresses every one
-)
+const maxName = 255 // RFC 1035, 2.3.4; presentation form at most doubles it
 
 // name expands the name at off and returns where what follows it begins. Only the
 // bytes that would change the name's structure are escaped (RFC 1035, 5.1): what
 // is strange otherwise, the Set brings into its form. It is valid until the next
 // call.
 func (r *reader) name(off int) (name []byte, next int, ok bool) {
-	text, size, hops := r.text[:0], 0, 0
+	text, size := r.text[:0], 0
 	for start := off; ; {
 		if off >= len(r.msg) {
 			return nil, 0, false
@@ -39,7 +36,7 @@ func (r *reader) name(off int) (name []byte, next int, ok bool) {
 			if next == 0 {
 				next = off + 2
 			}
-			if hops++; to >= start || hops > maxHops || !r.spend(1) {
+			if to >= start || !r.spend(1) {
 				return nil, 0, false
 			}
 			start, off = to, to

@@ -61,7 +61,6 @@ func (d *body) Gap(from stream.Side, _ int64, _ indicator.At) stream.Verdict {
 	if d.size > 0 && from != d.sender {
 		return stream.More // of a side that says nothing
 	}
-	d.t.kind = listing
 	return stream.Done
 }
 

@@ -104,7 +104,7 @@ func (p *Parser) Data(from stream.Side, b []byte, at indicator.At) stream.Verdic
 func (p *Parser) dataLine(piece []byte, first, last bool, at indicator.At) {
 	if first {
 		if string(piece) == ".\r\n" {
-			p.finish(at, !p.gap)
+			p.finish(at, true)
 			return
 		}
 		// A server may refuse DATA; then the client goes on with a command. No
@@ -178,15 +178,9 @@ func (p *Parser) path(rest []byte, word string, role indicator.Role, at indicato
 	if len(rest) == 0 || rest[0] != ':' {
 		return
 	}
-	rest = bytes.TrimLeft(rest[1:], " ")
-	end := " " // parameters follow, that may look like addresses
-	if len(rest) > 0 && rest[0] == '<' {
-		end = ">"
-	}
-	if i := bytes.Index(rest, []byte(end)); i >= 0 {
-		rest = rest[:i+1]
-	}
-	addresses(p.set, rest, role, at)
+	// Parameters follow, that may look like addresses.
+	mailbox, _, _ := bytes.Cut(bytes.TrimLeft(rest[1:], " "), []byte(" "))
+	addresses(p.set, mailbox, role, at)
 }
 
 func (p *Parser) bdat(rest []byte, at indicator.At) {
@@ -219,7 +213,7 @@ func (p *Parser) chunk(b []byte, at indicator.At) {
 		if piece, first := p.chunks.flush(); piece != nil {
 			p.msg.line(piece, first, true, at)
 		}
-		p.finish(at, !p.gap)
+		p.finish(at, true)
 	default:
 		p.state = commands
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,12 +93,14 @@ Cc : 'eve@c.example'; "broken <fred@c.example>
 Bcc: <@r.example:gina@c.example> , mailto:hugo@c.example
 Reply-To: (open ian@c.example
 Subject: not@here.example
+From: =?utf-8?Q?kim@c.example?=
+From: kim@c.example <lea@c.example>
 `
 	want := []string{
 		"mail.from joe@a.example 2", "mail.to ann@b.example 2", // also of the envelope
 		"mail.from s@a.example 1", "mail.to bob@b.example 1", "mail.to carl@c.example 1", "mail.to dora@c.example 1",
 		"mail.to eve@c.example 1", "mail.to fred@c.example 1", "mail.to gina@c.example 1", "mail.to hugo@c.example 1",
-		"mail.from ian@c.example 1",
+		"mail.from ian@c.example 1", "mail.from lea@c.example 1",
 	}
 	got := found(whole(envelope + header + "\nFrom: body@x.example\n.\nQUIT\n"))
 	if diff := cmp.Diff(append([]string{"mail.host client.example 1"}, want...), got); diff != "" {
@@ -287,6 +290,28 @@ func TestGaps(t *testing.T) {
 			t.Errorf("%s: %s, %d bytes in use", name, diff, s.Used())
 		}
 	}
+}
+
+func TestRepliesToWhatWasPipelinedEndNoMessage(t *testing.T) {
+	s := indicator.New()
+	p := mail.New(s, stream.Conn{})
+	at := indicator.At{}
+	p.Data(stream.Client, []byte(crlf(envelope)), at)
+	p.Data(stream.Server, []byte(crlf("250 mx\n250 ok\n250 ok\n354 go\n")), at)
+	p.Data(stream.Client, []byte(crlf("Content-Type: a/b\n\nzi")), at)
+	p.Data(stream.Server, []byte(crlf("421 hurry\n")), at)
+	p.Data(stream.Client, []byte(crlf("p\n.\n")), at)
+	if got := found(s); !slices.Contains(got, sum("zip\r\n")) {
+		t.Error(got)
+	}
+}
+
+func TestAPartEndsWithWhatIsAround(t *testing.T) {
+	equal(
+		t, whole("DATA\nContent-Type: multipart/x; boundary=o\n\n--o\nContent-Type: multipart/x; boundary=i\n\n"+
+			"--i\nContent-Type: a/b\n\nzip\n--o\nContent-Type: a/b\n\nzap\n--i\n--o--\n.\n"),
+		sum("zip"), sum("zap\r\n--i"),
+	)
 }
 
 func TestBoundsAreCounted(t *testing.T) {
