@@ -85,6 +85,7 @@ func (a *Analysis) decode(p *pcapio.Packet) (found bool) {
 func (a *Analysis) Close() Result {
 	r := Result{Frames: a.at.Frame, Summary: a.flows.Close(), NotDecoded: a.notDecoded, Failed: a.flows.Panics()}
 	a.decoder.Close()
+	a.protocols.close()
 	r.Indicators, r.Bindings = a.set.List(), a.set.Bindings()
 	r.Limits = maps.Clone(a.set.Limits())
 	return r

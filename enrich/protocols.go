@@ -12,6 +12,7 @@ import (
 	"capagent/enrich/indicator"
 	"capagent/enrich/mail"
 	"capagent/enrich/neighbour"
+	"capagent/enrich/quic"
 	"capagent/enrich/stream"
 	"capagent/enrich/tls"
 )
@@ -21,6 +22,8 @@ import (
 type protocols struct {
 	set     *indicator.Set
 	dhcp    *dhcp.Tracker
+	quic    quic.Tracker
+	dtls    tls.Datagrams
 	data    map[netip.AddrPort]*ftp.Transfer // connections that FTP has announced, by who listens
 	current string                           // the parser that looks at a datagram now, for the count of its faults
 }
@@ -98,7 +101,9 @@ func (p *protocols) datagram(f *flow.Flow, d *frame.Datagram, at indicator.At) {
 	if len(b) == 0 {
 		return
 	}
-	p.current = p.known(b, src, dst, at)
+	if p.current = p.known(b, src, dst, at); p.current == "" {
+		p.current = p.secured(d, b, at)
+	}
 	if f != nil && p.current != "" {
 		f.Named(p.current)
 	}
@@ -136,6 +141,29 @@ func (p *protocols) known(b []byte, src, dst uint16, at indicator.At) string {
 		return ""
 	}
 	return p.current
+}
+
+// secured looks into what is encrypted, for what its beginning shows.
+func (p *protocols) secured(d *frame.Datagram, b []byte, at indicator.At) string {
+	const longHeader, handshake = 0xc0, 22
+	if b[0]&longHeader != longHeader && b[0] != handshake {
+		return ""
+	}
+	from := netip.AddrPortFrom(d.Src.IP(), be16(d.Payload))
+	to := netip.AddrPortFrom(d.Dst.IP(), be16(d.Payload[2:]))
+	if p.current = "quic"; p.quic.Datagram(p.set, from, to, b, at) {
+		return p.current
+	}
+	if p.current = "dtls"; p.dtls.Datagram(p.set, from, to, b, at) {
+		return p.current
+	}
+	return ""
+}
+
+// close gives back all memory.
+func (p *protocols) close() {
+	p.quic.Close(p.set)
+	p.dtls.Close(p.set)
 }
 
 func (p *protocols) icmpv6(d *frame.Datagram, at indicator.At) {
