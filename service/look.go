@@ -79,5 +79,7 @@ func LookAt(ctx context.Context, f *os.File, o inspect.Observer, pass func(*pcap
 		}
 	}
 	in, err := inspect.File(ctx, f, o)
-	return Looked{in, a.Close()}, err
+	l := Looked{in, a.Close()}
+	l.Inspection.Summary = l.Result.Summary.Text()
+	return l, err
 }

@@ -30,6 +30,7 @@ type View struct {
 	LinkTypes         []string     `json:"link_types"`
 	Truncated         bool         `json:"truncated"`
 	Note              *string      `json:"note"`
+	Summary           *string      `json:"summary"` // what the flows were, a few lines
 	SHA256            string       `json:"sha256"`
 	SHA1              string       `json:"sha1"`
 	SessionID         *string      `json:"session_id"`
@@ -78,7 +79,7 @@ func NewView(c ledger.Capture) View {
 		ID: known(c.ID), Source: c.Source, Path: c.Path, Name: c.Name, Case: known(c.Case), Destination: known(c.Destination), State: c.State,
 		Size: c.Size, Format: c.Format, Packets: c.Packets, PacketBytes: c.PacketBytes,
 		First: known(c.First), Last: known(c.Last), Disorder: c.Disorder, LinkTypes: list(c.LinkTypes),
-		Truncated: c.Truncated, Note: known(c.Note), SHA256: c.SHA256, SHA1: c.SHA1,
+		Truncated: c.Truncated, Note: known(c.Note), Summary: known(c.Summary), SHA256: c.SHA256, SHA1: c.SHA1,
 		SessionID: known(c.SessionID), SessionURL: known(c.SessionURL), SessionName: known(c.SessionName),
 		DuplicateOf: known(c.DuplicateOf), PossibleDuplicate: c.PossibleDuplicate,
 		Tags: list(c.Tags), Findings: []struct{}{}, Error: known(c.Reason),

@@ -50,6 +50,7 @@ const (
 	MaxTags        = 30
 	MaxTag         = 100     // bytes
 	maxComments    = 2 << 10 // bytes
+	maxSummary     = 1 << 10 // bytes of it for what the flows were
 	maxTemplate    = 500     // bytes
 	maxConcurrency = 64
 	minBandwidth   = 1 << 10

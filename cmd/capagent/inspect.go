@@ -246,7 +246,7 @@ func newInspected(path string, l service.Looked, flags inspectFlags, own []netip
 		Path: view.Path, Name: view.Name, Size: view.Size, Format: view.Format, Packets: view.Packets, PacketBytes: view.PacketBytes,
 		First: view.First, Last: view.Last, Disorder: view.Disorder, LinkTypes: view.LinkTypes, Truncated: view.Truncated,
 		Note: view.Note, SHA256: view.SHA256, SHA1: view.SHA1, Tags: []string{}, Findings: []struct{}{},
-		Indicators: []indicatorView{}, Bindings: []bindingView{}, Flows: l.Summary, Limits: []limitView{},
+		Indicators: []indicatorView{}, Bindings: []bindingView{}, Flows: l.Result.Summary, Limits: []limitView{},
 		NotDecoded: map[string]int64{}, Failed: l.Failed,
 	}
 	list := l.Indicators

@@ -63,6 +63,11 @@ func (a *app) show(v service.View) error {
 	row("link types", strings.Join(v.LinkTypes, ", "))
 	showLive(row, v.Capture)
 	row("note", deref(v.Note))
+	key := "traffic"
+	for line := range strings.SplitSeq(deref(v.Summary), "\n") {
+		row(key, line)
+		key = ""
+	}
 	row("sha256", v.SHA256)
 	row("sha1", v.SHA1)
 	row("session name", deref(v.SessionName))

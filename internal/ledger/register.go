@@ -85,11 +85,11 @@ const insertCapture = `INSERT INTO captures (
 	source, path, name, case_name, destination, state, reason, owned,
 	format, wrapper, size, payload_size, sha256, sha1, packets, packet_bytes, first_packet, last_packet,
 	disorder, link_types, interfaces, truncated, note, tags, comment, method, keylog, session_name,
-	created, updated, live) VALUES (
+	created, updated, live, summary) VALUES (
 	?, ?, ?, ?, ?, ?, ?, ?,
 	?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 	?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-	?, ?, ?) ON CONFLICT (path, sha256, destination) DO NOTHING RETURNING id`
+	?, ?, ?, ?) ON CONFLICT (path, sha256, destination) DO NOTHING RETURNING id`
 
 func newRegistrar(ctx context.Context, tx *txn, now time.Time) (*registrar, error) {
 	r := &registrar{tx: tx, now: now}
@@ -124,7 +124,7 @@ func (r *registrar) register(ctx context.Context, f Found) (Registered, error) {
 	err = r.insert.QueryRowContext(ctx, c.Source, c.Path, c.Name, c.Case, c.Destination, c.State, c.Reason, c.Owned,
 		c.Format, c.Wrapper, c.Size, c.PayloadSize, c.SHA256, c.SHA1, c.Packets, c.PacketBytes, stamp(c.First), stamp(c.Last),
 		c.Disorder, list(c.LinkTypes), c.Interfaces, c.Truncated, c.Note, list(c.Tags), c.Comment, c.Method, c.Keylog, c.SessionName,
-		stamp(c.Created), stamp(c.Updated), live).Scan(&c.ID)
+		stamp(c.Created), stamp(c.Updated), live, c.Summary).Scan(&c.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return r.again(ctx, c)
 	}
@@ -160,12 +160,12 @@ func (r *registrar) again(ctx context.Context, found Capture) (Registered, error
 	_, err = r.tx.ExecContext(ctx, `UPDATE captures SET source = ?, name = ?, case_name = ?, owned = ?, format = ?, wrapper = ?,
 		size = ?, payload_size = ?, sha1 = ?, packets = ?, packet_bytes = ?, first_packet = ?, last_packet = ?, disorder = ?,
 		link_types = ?, interfaces = ?, truncated = ?, note = ?, tags = ?, comment = ?, method = ?, keylog = ?,
-		session_name = ?, updated = ?, live = coalesce(nullif(?, ''), live)
+		session_name = ?, updated = ?, live = coalesce(nullif(?, ''), live), summary = ?
 		WHERE id = ?`,
 		found.Source, found.Name, found.Case, found.Owned, found.Format, found.Wrapper,
 		found.Size, found.PayloadSize, found.SHA1, found.Packets, found.PacketBytes, stamp(found.First), stamp(found.Last), found.Disorder,
 		list(found.LinkTypes), found.Interfaces, found.Truncated, found.Note, list(found.Tags), found.Comment, found.Method, found.Keylog,
-		found.SessionName, stamp(r.now), live,
+		found.SessionName, stamp(r.now), live, found.Summary,
 		old.ID)
 	if err != nil {
 		return Registered{}, err

@@ -187,6 +187,9 @@ CREATE TABLE triggers (
 ) STRICT;
 CREATE INDEX triggers_asked ON triggers(asked);
 CREATE INDEX triggers_open ON triggers(id) WHERE ended IS NULL;
+`, `
+-- what the flows of a capture were, in a few lines for people
+ALTER TABLE captures ADD COLUMN summary TEXT NOT NULL DEFAULT '';
 `}
 
 // schemaProbe fails when a table or column that this version uses is missing.

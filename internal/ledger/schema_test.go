@@ -53,6 +53,7 @@ func makeExample(t testing.TB, l *Ledger) {
 		Began:      time.Unix(1700000000, 5).UTC(), Reason: "packets", Received: 5, Dropped: 2,
 		Gaps: []LiveGap{{Interface: "eth0", From: time.Unix(1700000000, 0).UTC(), To: time.Unix(1700000001, 0).UTC(), Packets: 3, Cause: "no space left on device"}},
 	}
+	plain.Summary = "3 flows"
 	r := register(t, l, plain, held, empty, broken, twin, waiting, failed)
 	mustClaim(t, l, r[0].ID, "cloudshark")
 	planParts(t, l, r[0].ID, []Part{{Number: 1, Of: 1, Prefix: []byte{0, 1}, Offset: 24, Length: 7, Size: 9, SHA256: "s", SHA1: "t", Packets: 3, First: plain.First, Last: plain.Last, Name: "n.pcap"}})
@@ -77,6 +78,9 @@ func checkExample(t testing.TB, l *Ledger, version int) {
 	switch live := get(t, l, 2).Live; {
 	case version < 3 && live != nil, version >= 3 && (live == nil || live.Dropped != 2 || len(live.Gaps) != 1 || live.Gaps[0].Packets != 3 || live.Interfaces[0].Name != "eth0"):
 		t.Errorf("of the live capture: %+v", live)
+	}
+	if s := get(t, l, 1).Summary; (version >= 5) != (s == "3 flows") {
+		t.Errorf("summary %q", s)
 	}
 	triggers, err := l.Triggers(t.Context(), time.Time{})
 	if ok(t, err); version >= 4 && (len(triggers) != 1 || triggers[0].Ended.IsZero() || triggers[0].Captures[0] != 2 || triggers[0].By != "signal") {

@@ -51,6 +51,7 @@ type Inspection struct {
 	Interfaces  int
 	Truncated   bool   // the file ends inside a packet or block
 	Note        string // what a reader should know of the file, "" when nothing
+	Summary     string // what its flows were, a few lines for people; "" where nobody looked
 }
 
 // Capture is one completed capture file and all that is known of it. One row
