@@ -77,10 +77,15 @@ func TestInitial(t *testing.T) {
 		"the other way, the id of the server, another number": {[][]byte{
 			initial(crypto(100, hello[100:])), version1(rfcID).packet(other, nil, nil, 3, 1, pad(crypto(0, hello[:100]), 1162)),
 		}, found(2, 1)},
+		"short packet numbers": {[][]byte{
+			version1(rfcID).packet(rfcID, nil, nil, 250, 2, pad(crypto(0, hello[:50]), 1162)),
+			version1(rfcID).packet(rfcID, nil, nil, 260, 1, pad(crypto(50, hello[50:99]), 1162)),
+			version1(rfcID).packet(rfcID, nil, nil, 255, 1, pad(crypto(99, hello[99:]), 1162)),
+		}, found(3, 1)},
 		"overlapping, permuted": {[][]byte{initial(join(
 			crypto(200, hello[200:]), []byte{1, 0, 0}, crypto(0, hello[:90]), ack, crypto(50, hello[50:210]), crypto(60, hello[60:70]),
 		))}, found(1, 1)},
-		"ACK with ECN in front": {[][]byte{initial(join([]byte{3, 5, 0, 1, 0, 0, 0, 1, 1, 1}, crypto(0, hello)))}, found(1, 1)},
+		"ACK with ECN in front": {[][]byte{initial(join([]byte{3, 5, 0, 1, 0, 0, 0, 1, 1, 0x1c}, crypto(0, hello)))}, found(1, 1)},
 		"sent again":            {[][]byte{initial(crypto(0, hello)), initial(crypto(0, hello))}, found(1, 1)},
 		"after a Retry": {[][]byte{
 			initial(crypto(0, hello)), version1(other).packet(other, nil, []byte("token"), 0, 1, pad(crypto(0, hello), 1162)),
@@ -164,6 +169,31 @@ func TestForgedPacketsCostLittleAndAreCounted(t *testing.T) {
 	tracker.Datagram(set, client, server, initial(crypto(0, rfcHello)), indicator.At{Frame: 1})
 	if len(seen(set)) != 3 {
 		t.Errorf("%q, %v", seen(set), set.Limits())
+	}
+}
+
+func TestDamagedPacketsOfAConnectionCostNoKeys(t *testing.T) {
+	set := indicator.New()
+	var tracker quic.Tracker
+	tracker.Datagram(set, client, server, initial(crypto(0, rfcHello[:50])), indicator.At{Frame: 1})
+	damaged := flip(initial(crypto(50, rfcHello[50:])), 500)
+	for range 10_000 {
+		tracker.Datagram(set, client, server, damaged, indicator.At{Frame: 2})
+	}
+	tracker.Datagram(set, client, server, initial(crypto(50, rfcHello[50:])), indicator.At{Frame: 3})
+	if diff := cmp.Diff(found(3, 1), seen(set)); diff != "" || len(set.Limits()) != 0 {
+		t.Errorf("%v%s", set.Limits(), diff)
+	}
+}
+
+func TestHolesAreBounded(t *testing.T) {
+	var frames []byte
+	for i := range 100 {
+		frames = append(frames, crypto(2*i+1, []byte{1})...)
+	}
+	set := feed(t, initial(frames))
+	if diff := cmp.Diff(map[indicator.Limit]int64{quic.LimitHello: 100 - 64}, set.Limits()); diff != "" {
+		t.Error(diff)
 	}
 }
 

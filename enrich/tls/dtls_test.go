@@ -1,6 +1,7 @@
 package tls_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"testing"
@@ -42,6 +43,7 @@ func TestDTLS(t *testing.T) {
 		"the other way":   {[][]byte{fragment(1, 20, n-20, body), fragment(1, 0, 20, body)}, "2"},
 		"overlapping":     {[][]byte{fragment(1, 0, 30, body), fragment(1, 40, n-40, body), fragment(1, 20, 30, body)}, "3"},
 		"in one datagram": {[][]byte{append(fragment(1, 0, 20, body), fragment(1, 20, n-20, body)...)}, "1"},
+		"encrypted":       {[][]byte{append(append(bytes.Clone(whole[:4]), 1), whole[5:]...)}, ""},
 		"two messages":    {[][]byte{fragment(1, 0, 20, body), fragment(2, 20, n-20, body)}, ""},
 	} {
 		set := indicator.New()

@@ -31,7 +31,7 @@ type hello struct {
 	formats    cryptobyte.String
 	algorithms cryptobyte.String
 	protocols  cryptobyte.String // ALPN
-	newest     uint16            // of supported_versions
+	highest    uint16            // of supported_versions
 }
 
 // ClientHello reads the body of a ClientHello message (RFC 8446 4.1.2, RFC 6347
@@ -108,16 +108,15 @@ func (h *hello) readExtensions() bool {
 	return true
 }
 
-// readVersions finds the newest version that is offered. Those of DTLS count down.
+// readVersions finds the highest version that is offered. Those of DTLS count
+// down, so that is not its newest; JA4 asks for the highest value all the same.
 func (h *hello) readVersions(data cryptobyte.String) {
 	var list cryptobyte.String
 	data.ReadUint8LengthPrefixed(&list)
 	var v uint16
 	for list.ReadUint16(&v) {
-		switch {
-		case grease(v):
-		case h.newest == 0, h.newest>>8 == 0xfe && v>>8 == 0xfe && v < h.newest, h.newest>>8 != 0xfe && v > h.newest:
-			h.newest = v
+		if !grease(v) {
+			h.highest = max(h.highest, v)
 		}
 	}
 }

@@ -192,18 +192,19 @@ func TestJA4(t *testing.T) {
 		role  indicator.Role
 		want  string
 	}{
-		"example":      {chrome(), indicator.TLSClient, "t13d1516h2_8daaf6152771_e5627efa2ab1"},
-		"QUIC":         {chrome(), indicator.QUICClient, "q13d1516h2_8daaf6152771_e5627efa2ab1"},
-		"no name":      {without(0), indicator.TLSClient, "t13i1515h2_8daaf6152771_e5627efa2ab1"},
-		"no ALPN":      {without(16), indicator.TLSClient, "t13d151500_8daaf6152771_e5627efa2ab1"},
-		"no 1.3":       {without(43), indicator.TLSClient, "t12d1515h2_8daaf6152771_"},
-		"nothing":      {hello{version: 0x0300}, indicator.TLSClient, "ts3i000000_000000000000_000000000000"},
-		"many":         {many, indicator.TLSClient, "t11i990000_"},
-		"DTLS 1.2":     {hello{version: 0xfefd, cookie: []byte{}}, indicator.DTLSClient, "dd2i000000_000000000000_000000000000"},
-		"DTLS 1.3":     {hello{version: 0xfefd, cookie: []byte{}, extensions: []extension{versions(0xfefd, 0xfefc, 0xfeff)}}, indicator.DTLSClient, "dd3i000100_000000000000_"},
-		"a draft":      {hello{version: 0x0303, extensions: []extension{versions(0x7f1c, 0x0303)}}, indicator.TLSClient, "t00i000100_000000000000_"},
-		"only a name":  {hello{version: 0x0303, extensions: []extension{sni("a.example"), alpn("h2")}}, indicator.TLSClient, "t12d0002h2_000000000000_000000000000"},
-		"GREASE first": {hello{version: 0x0303, extensions: []extension{alpn("\x0a\x0a")}}, indicator.TLSClient, "t12i00010a_000000000000_000000000000"},
+		"example":          {chrome(), indicator.TLSClient, "t13d1516h2_8daaf6152771_e5627efa2ab1"},
+		"QUIC":             {chrome(), indicator.QUICClient, "q13d1516h2_8daaf6152771_e5627efa2ab1"},
+		"no name":          {without(0), indicator.TLSClient, "t13i1515h2_8daaf6152771_e5627efa2ab1"},
+		"no ALPN":          {without(16), indicator.TLSClient, "t13d151500_8daaf6152771_e5627efa2ab1"},
+		"no 1.3":           {without(43), indicator.TLSClient, "t12d1515h2_8daaf6152771_"},
+		"nothing":          {hello{version: 0x0300}, indicator.TLSClient, "ts3i000000_000000000000_000000000000"},
+		"many":             {many, indicator.TLSClient, "t11i990000_"},
+		"DTLS 1.2":         {hello{version: 0xfefd, cookie: []byte{}}, indicator.DTLSClient, "dd2i000000_000000000000_000000000000"},
+		"DTLS 1.3":         {hello{version: 0xfefd, cookie: []byte{}, extensions: []extension{versions(0xfefc)}}, indicator.DTLSClient, "dd3i000100_000000000000_"},
+		"DTLS 1.3 and 1.2": {hello{version: 0xfefd, cookie: []byte{}, extensions: []extension{versions(0xfefd, 0xfefc)}}, indicator.DTLSClient, "dd2i000100_000000000000_"},
+		"a draft":          {hello{version: 0x0303, extensions: []extension{versions(0x7f1c, 0x0303)}}, indicator.TLSClient, "t00i000100_000000000000_"},
+		"only a name":      {hello{version: 0x0303, extensions: []extension{sni("a.example"), alpn("h2")}}, indicator.TLSClient, "t12d0002h2_000000000000_000000000000"},
+		"GREASE first":     {hello{version: 0x0303, extensions: []extension{alpn("\x0a\x0a")}}, indicator.TLSClient, "t12i00010a_000000000000_000000000000"},
 	} {
 		if _, got := one(t, tc.hello, tc.role); !strings.HasPrefix(got, tc.want) || len(got) != 36 {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)

@@ -85,7 +85,7 @@ func transport(role indicator.Role) byte {
 }
 
 func (h *hello) versionName() string {
-	version := h.newest
+	version := h.highest
 	if version == 0 {
 		version = h.version
 	}

@@ -25,6 +25,8 @@ import (
 	"capagent/enrich/tls"
 )
 
+var _ stream.Parser = (*tls.Parser)(nil)
+
 // piece is what one side sent at once.
 type piece struct {
 	from stream.Side
@@ -245,7 +247,7 @@ func split(b []byte, at int) []piece { return []piece{{0, b[:at]}, {0, b[at:]}} 
 
 func TestManyMessagesInARecord(t *testing.T) {
 	certificates := []byte{0, 0, 10, 0, 0, 1, 'a', 0, 0, 3, 'b', 'c', 'd'}
-	flight := slicesConcat(message(2, serverHello12()), message(22, make([]byte, 300)), message(11, certificates), message(12, nil), message(14, nil))
+	flight := concat(message(2, serverHello12()), message(22, make([]byte, 300)), message(11, certificates), message(12, nil), message(14, nil))
 	for _, size := range []int{1, 4, 50, 1 << 14} {
 		set, _ := feed(t, []piece{{stream.Server, records(flight, size)}})
 		if got := values(set); len(got) != 4 || !strings.HasSuffix(got[0], " tls.server x1") {
@@ -254,7 +256,7 @@ func TestManyMessagesInARecord(t *testing.T) {
 	}
 }
 
-func slicesConcat(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+func concat(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 func serverHello12() []byte {
 	b := append([]byte{3, 3}, make([]byte, 32)...)
@@ -280,14 +282,14 @@ func TestNothingIsReadBehindTheEnd(t *testing.T) {
 		sent []byte
 		want int
 	}{
-		"hello, certificates":                   {slicesConcat(hello, certificates), 5},
-		"ChangeCipherSpec before certificates":  {slicesConcat(hello, []byte{20, 3, 3, 0, 1, 1}, certificates), 3},
-		"application data before certificates":  {slicesConcat(hello, []byte{23, 3, 3, 0, 1, 1}, certificates), 3},
-		"ClientKeyExchange before certificates": {slicesConcat(hello, records(message(16, []byte{1}), 100), certificates), 3},
-		"an alert before certificates":          {slicesConcat(hello, []byte{21, 3, 3, 0, 2, 1, 1}, certificates), 5},
-		"no TLS before certificates":            {slicesConcat(hello, []byte("GET /"), certificates), 3},
-		"an empty record before certificates":   {slicesConcat(hello, []byte{22, 3, 3, 0, 0}, certificates), 5},
-		"a record that is too long":             {slicesConcat(hello, []byte{22, 3, 3, 0xff, 0xff}, certificates), 3},
+		"hello, certificates":                   {concat(hello, certificates), 5},
+		"ChangeCipherSpec before certificates":  {concat(hello, []byte{20, 3, 3, 0, 1, 1}, certificates), 3},
+		"application data before certificates":  {concat(hello, []byte{23, 3, 3, 0, 1, 1}, certificates), 3},
+		"ClientKeyExchange before certificates": {concat(hello, records(message(16, []byte{1}), 100), certificates), 3},
+		"an alert before certificates":          {concat(hello, []byte{21, 3, 3, 0, 2, 1, 1}, certificates), 5},
+		"no TLS before certificates":            {concat(hello, []byte("GET /"), certificates), 3},
+		"an empty record before certificates":   {concat(hello, []byte{22, 3, 3, 0, 0}, certificates), 5},
+		"a record that is too long":             {concat(hello, []byte{22, 3, 3, 0xff, 0xff}, certificates), 3},
 	} {
 		set, _ := feed(t, []piece{{0, tc.sent}})
 		if got := values(set); len(got) != tc.want {
@@ -307,11 +309,11 @@ func TestGaps(t *testing.T) {
 	}{
 		"between records":           {nil, 1000, hello, 3},
 		"of unknown length between": {nil, 0, hello, 3},
-		"in a record":               {hello[:50], int64(len(hello) - 60), slicesConcat(hello[len(hello)-10:], certificates), 2},
+		"in a record":               {hello[:50], int64(len(hello) - 60), concat(hello[len(hello)-10:], certificates), 2},
 		"to the end of a record":    {hello[:50], int64(len(hello) - 50), certificates, 2},
 		"beyond a record":           {hello[:50], int64(len(hello) - 49), certificates[1:], 0},
 		"of unknown length":         {hello[:50], 0, certificates, 0},
-		"in the head of a record":   {hello[:3], 1, slicesConcat(hello[4:], certificates), 0},
+		"in the head of a record":   {hello[:3], 1, concat(hello[4:], certificates), 0},
 	} {
 		set := indicator.New()
 		p := tls.New(set, stream.Conn{})
@@ -327,7 +329,7 @@ func TestGaps(t *testing.T) {
 
 func TestLongMessagesArePassedOverAndCounted(t *testing.T) {
 	long := append([]byte{11, 4, 0, 1}, make([]byte, 4<<16+1)...)
-	set, _ := feed(t, []piece{{1, slicesConcat(records(long, 1<<14), records(message(1, chrome().body()), 1<<14))}})
+	set, _ := feed(t, []piece{{1, concat(records(long, 1<<14), records(message(1, chrome().body()), 1<<14))}})
 	if diff := cmp.Diff(map[indicator.Limit]int64{tls.LimitMessage: 1}, set.Limits()); diff != "" || len(values(set)) != 3 {
 		t.Errorf("%s%q", diff, values(set))
 	}
@@ -398,10 +400,10 @@ func BenchmarkHandshake(b *testing.B) {
 // FuzzRecords feeds two sides in two ways: each at once, and in pieces.
 func FuzzRecords(f *testing.F) {
 	hello := records(message(1, chrome().body()), 1<<14)
-	flight := slicesConcat(message(2, serverHello12()), message(11, []byte{0, 0, 4, 0, 0, 1, 'a'}), message(14, nil))
+	flight := concat(message(2, serverHello12()), message(11, []byte{0, 0, 4, 0, 0, 1, 'a'}), message(14, nil))
 	f.Add(hello, records(flight, 1<<14), uint16(7))
 	f.Add(records(message(1, chrome().body()), 40), records(flight, 9), uint16(1))
-	f.Add(slicesConcat(hello, []byte{20, 3, 3, 0, 1, 1}, hello, []byte{23, 3, 3, 0, 1, 1}), []byte{21, 3, 1, 0, 2, 1, 1}, uint16(100))
+	f.Add(concat(hello, []byte{20, 3, 3, 0, 1, 1}, hello, []byte{23, 3, 3, 0, 1, 1}), []byte{21, 3, 1, 0, 2, 1, 1}, uint16(100))
 	f.Add([]byte{0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10}, records([]byte{11, 0xff, 0xff, 0xff, 1}, 3), uint16(2))
 	f.Fuzz(func(t *testing.T, client, server []byte, n uint16) {
 		all := []piece{{stream.Client, client}, {stream.Server, server}}
