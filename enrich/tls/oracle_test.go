@@ -55,7 +55,7 @@ func wireshark(t *testing.T, path string) []string {
 	if err != nil {
 		t.Skip("tshark is not installed")
 	}
-	cmd := exec.Command(tshark, "-n", "-r", path, "-Y", "tls.handshake", "-T", "fields", "-e", "frame.number", //nolint:gosec // the test's own file
+	cmd := exec.Command(tshark, "-n", "-r", path, "-Y", "tls.handshake", "-T", "fields", "-e", "frame.number",
 		"-e", "tls.handshake.extensions_server_name", "-e", "tls.handshake.ja3", "-e", "tls.handshake.certificate")
 	cmd.Env = append(os.Environ(), "WIRESHARK_CONFIG_DIR="+t.TempDir())
 	out, err := cmd.Output()

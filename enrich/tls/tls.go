@@ -7,7 +7,7 @@
 package tls
 
 import (
-	"crypto/sha1" //nolint:gosec // certificates are known by their SHA-1, too
+	"crypto/sha1"
 	"crypto/sha256"
 
 	"golang.org/x/crypto/cryptobyte"
