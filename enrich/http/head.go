@@ -27,7 +27,9 @@ func (h *head) startLine(line []byte) (ok bool) {
 		h.response = true
 		return true
 	}
-	h.request, ok = requestLine(line)
+	if h.request, ok = requestLine(line); !ok {
+		h.request, ok = looseRequest(line)
+	}
 	return ok
 }
 

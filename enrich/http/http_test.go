@@ -105,6 +105,11 @@ func TestARequestIsNamedByItsTargetAndHost(t *testing.T) {
 			"host a.example @1 x1", "host b.example @1 x1", "url http://user@b.example:81/x @1 x1",
 		}},
 		{"GET https://a.example/x HTTP/1.1\r\nHost: A.example\r\n\r\n", []string{"host a.example @1 x1", "url https://a.example/x @1 x1"}},
+		{"OPTIONS\r\nHost: a\r\n\r\n", nil},
+		{"GET /\r\nHost: a\r\n\r\nGET HTTP/1.1\r\nHost: b\r\n\r\nGET /c HTTP/1.\r\nHost: c\r\n\r\n", nil},
+		{"GET / HTTP/1.1\r\n\r\nGET /a\r\nHost: a\r\n\r\nGET HTTP/1.1\r\nHost: b\r\n\r\nPUT\r\nHost: c\r\n\r\n", []string{
+			"host a @1 x1", "host b @1 x1", "host c @1 x1", "url http://a/a @1 x1",
+		}},
 		{"CONNECT / HTTP/1.1\r\n\r\n", nil},
 		{"GET / HTTP/1.1\r\nHost: a\x00b\r\n\r\n", []string{"host a @1 x1", "url http://a/ @1 x1"}},
 		{"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n", []string{"host a.example @1 x1"}},

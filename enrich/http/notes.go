@@ -139,6 +139,9 @@ func (n *notes) reset() {
 
 // request notes what a request line and its Host header name.
 func (n *notes) request(h *head) {
+	if len(h.target) == 0 {
+		return
+	}
 	if is(h.method, "connect") {
 		if host := stripPort(h.target); h.target[0] != '/' && !n.hasHost(host) {
 			n.add(noteHost, host)

@@ -151,6 +151,25 @@ func requestLine(b []byte) (request, bool) {
 	return request{method: b[:space], target: target, major: v[6]}, true
 }
 
+// looseRequest reads a request line of a known method of which the rest is not
+// right: servers and tshark take it. There may be no target.
+func looseRequest(b []byte) (request, bool) {
+	method, rest, _ := bytes.Cut(b, []byte{' '})
+	if !knownMethod(method) {
+		return request{}, false
+	}
+	target, _, _ := bytes.Cut(bytes.TrimLeft(rest, " "), []byte{' '})
+	for _, c := range target {
+		if c < ' ' || c == 0x7f {
+			return request{}, false
+		}
+	}
+	if len(target) > 4 && string(target[:5]) == "HTTP/" {
+		target = nil
+	}
+	return request{method: method, target: target, major: '1'}, true
+}
+
 // statusLine reads a status line (RFC 9112, 4), without its end. Of the version
 // it asks no more than clients are known to.
 func statusLine(b []byte) (status int, ok bool) {

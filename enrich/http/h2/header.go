@@ -1,6 +1,8 @@
 package h2
 
 import (
+	"bytes"
+
 	"golang.org/x/net/http2/hpack"
 
 	"capagent/enrich/indicator"
@@ -115,7 +117,7 @@ func (c *Conn) request(f *fields, at indicator.At) {
 	}
 	if authority != "" {
 		f.url = append(f.url[:0], authority...)
-		c.set.Host(stripPort(f.url), indicator.HTTPHost, at)
+		c.set.Host(hostOf(f.url), indicator.HTTPHost, at)
 		if f.path != "" && f.scheme != "" {
 			f.url = append(append(append(append(f.url[:0], f.scheme...), "://"...), authority...), f.path...)
 			c.set.URL(f.url, indicator.HTTPRequest, at)
@@ -127,8 +129,9 @@ func (c *Conn) request(f *fields, at indicator.At) {
 	}
 }
 
-// stripPort cuts ":port" off an authority.
-func stripPort(b []byte) []byte {
+// hostOf cuts user and port off an authority.
+func hostOf(b []byte) []byte {
+	b = b[bytes.LastIndexByte(b, '@')+1:]
 	for i := len(b) - 1; i > 0; i-- {
 		if b[i] == ':' {
 			return b[:i]
