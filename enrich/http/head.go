@@ -10,6 +10,7 @@ type head struct {
 	request
 	response bool
 	status   int
+	reason   []byte
 
 	length      int64 // of the body, -1 where none is given
 	coded       bool  // there is a Transfer-Encoding
@@ -23,7 +24,7 @@ type head struct {
 // startLine reads the first line of a head.
 func (h *head) startLine(line []byte) (ok bool) {
 	line = bytes.TrimSuffix(line, []byte{'\r'})
-	if h.status, ok = statusLine(line); ok {
+	if h.status, h.reason, ok = statusLine(line); ok {
 		h.response = true
 		return true
 	}

@@ -196,6 +196,7 @@ func TestBodiesEndWhereTheirHeadSays(t *testing.T) {
 		}, []string{file("ab", 4)}},
 		{"partial", []event{get, server("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-2/9\r\nContent-Length: 3\r\n\r\nabc")}, []string{file("abc", 2)}},
 		{"an odd version", []event{get, server("HTTP/1.01 200 OK\r\nContent-Length: 1\r\n\r\na")}, []string{file("a", 2)}},
+		{"no status", []event{get, server("HTTP/1.1 fine\r\nContent-Length: 1\r\n\r\na")}, []string{file("a", 2)}},
 		{"without the request", []event{server(ok + "Content-Length: 2\r\n\r\nab"), server(ok + "Content-Length: 1\r\n\r\nc")}, []string{file("ab", 1), file("c", 2)}},
 		{"the middle of a body first", []event{
 			server("some text\nand more\n\n"), get, server("end"), server(ok + "Content-Length: 1\r\n\r\nc"),
@@ -317,6 +318,7 @@ func TestWhatBecomesOfTheConnection(t *testing.T) {
 		want     stream.Verdict
 	}{
 		{"tunnel", "CONNECT a:443 HTTP/1.1\r\n\r\n", "HTTP/1.1 200 Connection established\r\n\r\n", stream.Again},
+		{"tunnel without its request", "", "HTTP/1.0 200 Connection Established\r\n\r\n\x16\x03", stream.Again},
 		{"refused tunnel", "CONNECT a:443 HTTP/1.1\r\n\r\n", "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", stream.More},
 		{"websocket", "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n", stream.Done},
 		{"HTTP/2", "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n", stream.More},

@@ -212,7 +212,7 @@ func (p *Parser) respond(from stream.Side, h *head, at indicator.At) {
 		}
 		return
 	}
-	if h.status < 200 {
+	if h.status/100 == 1 {
 		s.state = stateStart
 		return
 	}
@@ -221,12 +221,18 @@ func (p *Parser) respond(from stream.Side, h *head, at indicator.At) {
 		request = (*q)[0]
 		*q = (*q)[:copy(*q, (*q)[1:])]
 	}
-	if request == askedConnect && h.status < 300 {
+	if request == askedConnect && h.status/100 == 2 || established(h) {
 		p.verdict = stream.Again
 		return
 	}
 	none := request == askedHead || h.status == 204 || h.status == 304 || h.length == 0 && !h.chunked
 	p.begin(s, h, !none, at)
+}
+
+// established knows a tunnel by what most proxies say, as the request may not
+// have been captured.
+func established(h *head) bool {
+	return h.status == 200 && h.length < 0 && !h.chunked && is(h.reason, "connection established")
 }
 
 // begin starts the body of a message, if it has one.

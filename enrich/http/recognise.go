@@ -170,27 +170,24 @@ func looseRequest(b []byte) (request, bool) {
 	return request{method: method, target: target, major: '1'}, true
 }
 
-// statusLine reads a status line (RFC 9112, 4), without its end. Of the version
-// it asks no more than clients are known to.
-func statusLine(b []byte) (status int, ok bool) {
-	if len(b) < len("HTTP/1 200") || string(b[:5]) != "HTTP/" {
-		return 0, false
+// statusLine reads a status line (RFC 9112, 4), without its end. It asks no more
+// of it than clients do: a status that is no number is 0.
+func statusLine(b []byte) (status int, reason []byte, ok bool) {
+	if len(b) < len("HTTP/1") || string(b[:5]) != "HTTP/" || b[5] < '0' || b[5] > '9' {
+		return 0, nil, false
 	}
-	i := bytes.IndexByte(b, ' ')
-	if i < 6 || i > 16 {
-		return 0, false
-	}
-	b = bytes.TrimLeft(b[i:], " ")
+	_, b, _ = bytes.Cut(b, []byte{' '})
+	b = bytes.TrimLeft(b, " ")
 	if len(b) < 3 || len(b) > 3 && b[3] != ' ' {
-		return 0, false
+		return 0, nil, true
 	}
 	for _, c := range b[:3] {
 		if c < '0' || c > '9' {
-			return 0, false
+			return 0, nil, true
 		}
 		status = status*10 + int(c-'0')
 	}
-	return status, true
+	return status, bytes.TrimSpace(b[3:]), true
 }
 
 // tokenByte says whether c may be part of a token (RFC 9110, 5.6.2).
