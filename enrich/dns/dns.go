@@ -184,10 +184,10 @@ func (r *reader) host(name []byte, unicast indicator.Role) {
 	if len(name) > 0 && name[len(name)-1] == '.' {
 		name = append(name, '.') // it is a label's own, not the final one that is ignored
 	}
-	switch {
-	case r.kind == NetBIOS:
+	switch r.kind {
+	case NetBIOS:
 		r.netbiosName(name)
-	case r.kind == Unicast:
+	case Unicast:
 		r.set.Host(name, unicast, r.at)
 	default:
 		r.set.LocalHost(name, r.role(unicast), r.at)

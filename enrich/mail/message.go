@@ -240,8 +240,8 @@ func (m *message) headerEnd(at indicator.At) {
 		m.headerDone, m.headerAt = true, at
 	}
 	p := &m.part
-	switch {
-	case p.kind == multipart:
+	switch p.kind {
+	case multipart:
 		m.header = false
 		if p.boundary.n == 0 {
 			return
@@ -252,7 +252,7 @@ func (m *message) headerEnd(at indicator.At) {
 		}
 		m.bounds[m.depth] = p.boundary
 		m.depth++
-	case p.kind == embedded:
+	case embedded:
 		// Its header comes now. It is never encoded as a whole, whatever is said
 		// (RFC 2046, 5.2.1).
 		*p = part{broken: p.broken}
