@@ -14,7 +14,7 @@ import (
 )
 
 // docFiles are the pages whose commands are run.
-var docFiles = []string{"README.md", "docs/capture.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/import.md", "docs/recorder.md", "docs/sandbox.md"}
+var docFiles = []string{"README.md", "docs/capture.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/find.md", "docs/import.md", "docs/recorder.md", "docs/sandbox.md"}
 
 // notHere are commands that other tests run, or that only a person can.
 var notHere = regexp.MustCompile(`^(make (demo|test)\b|capagent sandbox (--dir|$))`)

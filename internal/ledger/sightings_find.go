@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -82,7 +84,7 @@ func (p *prepared) QueryContext(ctx context.Context, query string, args ...any) 
 	stmt := p.ready[query]
 	if stmt == nil {
 		var err error
-		if stmt, err = p.tx.PrepareContext(ctx, query); err != nil {
+		if stmt, err = p.tx.PrepareContext(ctx, query); err != nil { //nolint:gosec // queries are of this package, and name tables by numbers
 			return nil, err
 		}
 		p.ready[query] = stmt
@@ -138,6 +140,7 @@ func (f *finder) find(ctx context.Context, q querier) (out Hits, err error) {
 	if err != nil {
 		return Hits{}, err
 	}
+	defer f.store.readAhead(ctx, segments, f.spans)()
 	for _, g := range segments {
 		full := len(out.Hits) >= f.Limit || f.After != nil && g.low > f.After.seq
 		if full && !f.exact {
@@ -201,11 +204,50 @@ func (f *finder) live(ctx context.Context, q querier, g segment) (seqs, error) {
 	return live, live.load(ctx, q, g, f.since())
 }
 
+// blocksIn finds the blocks of a segment that may hold keys of a span.
+func blocksIn(ctx context.Context, q querier, segment int64, in span) ([]blockRow, error) {
+	return collect(ctx, q, blockFields, `SELECT key, block, alone FROM
+		(SELECT key, block, alone FROM keys WHERE segment = ?1 AND key < ?2 ORDER BY key DESC, block DESC LIMIT 1)
+		UNION ALL SELECT key, block, alone FROM keys WHERE segment = ?1 AND key >= ?2 AND key < ?3`, segment, in.lo, in.hi)
+}
+
+// readAhead lets the disk fetch what find is about to read, several places at a
+// time, where it is not in memory. What goes wrong with that, find meets as well.
+func (s *sightStore) readAhead(ctx context.Context, segments []segment, spans []span) (stop func()) {
+	const few, workers = 8, 6
+	if len(segments) <= few {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			_ = s.view(ctx, func(q querier) error {
+				for i := next.Add(1); i < int64(len(segments)) && ctx.Err() == nil; i = next.Add(1) {
+					s.fetch(ctx, q, segments[i], spans)
+				}
+				return nil
+			})
+		})
+	}
+	return func() { cancel(); all.Wait() }
+}
+
+func (s *sightStore) fetch(ctx context.Context, q querier, g segment, spans []span) {
+	for _, in := range spans {
+		blocks, _ := blocksIn(ctx, q, g.id, in)
+		for _, b := range blocks {
+			if b.alone == 0 {
+				_, _ = blockData(ctx, q, g.level, b.id)
+			}
+		}
+	}
+}
+
 // look collects what a segment holds of a span, or only counts it.
 func (f *finder) look(ctx context.Context, q querier, g segment, in span, live seqs, countOnly bool) error {
-	blocks, err := collect(ctx, q, blockFields, `SELECT key, block, alone FROM
-		(SELECT key, block, alone FROM keys WHERE segment = ?1 AND key < ?2 ORDER BY key DESC, block DESC LIMIT 1)
-		UNION ALL SELECT key, block, alone FROM keys WHERE segment = ?1 AND key >= ?2 AND key < ?3`, g.id, in.lo, in.hi)
+	blocks, err := blocksIn(ctx, q, g.id, in)
 	if err != nil {
 		return err
 	}
@@ -302,143 +344,4 @@ func (p posting) sighting(k key, base int64) (Sighting, error) {
 		Type: typ, Value: value, Role: p.role, FirstFrame: p.frame, Count: p.count,
 		First: time.Unix(0, base+p.first*int64(time.Millisecond)).UTC(), Last: time.Unix(0, p.until(base)).UTC(),
 	}, nil
-}
-
-// Sightings returns what is recorded of a capture, in the order of types and within
-// one of first frames. For a capture that was recorded long ago it reads what was
-// recorded around that time, too, which takes up to some seconds.
-func (l *Ledger) Sightings(ctx context.Context, capture int64) ([]Sighting, error) {
-	var out []Sighting
-	err := l.withSightings(ctx, func(s *sightStore) error {
-		if s == nil {
-			return nil
-		}
-		return s.view(ctx, func(q querier) (err error) {
-			out, err = s.sightings(ctx, q, capture)
-			return err
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("sightings of capture %d: %w", capture, err)
-	}
-	return out, nil
-}
-
-func (s *sightStore) sightings(ctx context.Context, q querier, capture int64) ([]Sighting, error) {
-	rows, err := collect(ctx, q, sightFields, `SELECT seq, capture, base FROM sights WHERE capture = ?`, capture)
-	if err != nil || len(rows) == 0 {
-		return nil, err
-	}
-	row := rows[0]
-	of, err := collect(ctx, q, segmentFields, `SELECT `+segmentColumns+` FROM segments
-		WHERE state = 'ready' AND low <= ?1 AND high >= ?1`, row.seq)
-	if err != nil || len(of) == 0 {
-		return nil, err
-	}
-	type one struct {
-		Sighting
-		number byte
-	}
-	var all []one
-	c := &cursor{store: s, query: q, segment: of[0]}
-	for err = c.next(ctx); err == nil && c.ok; err = c.next(ctx) {
-		var bad error
-		err := c.each(of[0].low, func(p posting) {
-			if p.seq != row.seq || bad != nil {
-				return
-			}
-			var v Sighting
-			v, bad = p.sighting(c.key, row.base)
-			all = append(all, one{v, c.key[0]})
-		})
-		if err := errors.Join(err, bad, ctx.Err()); err != nil {
-			return nil, err
-		}
-	}
-	slices.SortStableFunc(all, func(a, b one) int {
-		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.FirstFrame, b.FirstFrame))
-	})
-	out := make([]Sighting, len(all))
-	for i, o := range all {
-		out[i] = o.Sighting
-	}
-	return out, err
-}
-
-// Seen is an indicator of the whole store.
-type Seen struct {
-	Captures int64 // how many held it
-	Newest   Hit   // the last that was recorded
-}
-
-// Indicators returns the distinct indicators of the store in an order of its own, at
-// most limit of those that follow after, which is nil for the first page, and
-// what to give as after for the next page, nil when there is none.
-func (l *Ledger) Indicators(ctx context.Context, after []byte, limit int) (all []Seen, next []byte, err error) {
-	err = l.withSightings(ctx, func(s *sightStore) error {
-		if s == nil {
-			return nil
-		}
-		return s.view(ctx, func(q querier) error {
-			all, next, err = s.indicators(ctx, q, after, limit)
-			return err
-		})
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("indicators: %w", err)
-	}
-	return all, next, nil
-}
-
-func (s *sightStore) indicators(ctx context.Context, q querier, after key, limit int) (all []Seen, next key, err error) {
-	segments, err := collect(ctx, q, segmentFields, `SELECT `+segmentColumns+` FROM segments WHERE state = 'ready' ORDER BY low`)
-	if err != nil {
-		return nil, nil, err
-	}
-	var cursors []*cursor
-	lives := map[*cursor]seqs{}
-	for _, g := range segments {
-		c := &cursor{store: s, query: q, segment: g}
-		if err := c.seek(ctx, after, after != nil); err != nil {
-			return nil, nil, err
-		}
-		cursors = append(cursors, c)
-		if lives[c], err = liveSeqs(ctx, q, []segment{g}); err != nil {
-			return nil, nil, err
-		}
-	}
-	for len(all) < limit {
-		k := bytes.Clone(lowest(cursors))
-		if k == nil || ctx.Err() != nil {
-			return all, nil, ctx.Err()
-		}
-		next = k
-		one, last := Seen{}, posting{}
-		for _, c := range cursors {
-			for c.ok && bytes.Equal(c.key, k) {
-				err := c.each(c.segment.low, func(p posting) {
-					if lives[c].has(p.seq) {
-						one.Captures++
-						last = p
-					}
-				})
-				if err := errors.Join(err, c.next(ctx)); err != nil {
-					return nil, nil, err
-				}
-			}
-		}
-		row, there, err := sightOf(ctx, q, last.seq)
-		if err != nil {
-			return nil, nil, err
-		}
-		if !there {
-			continue
-		}
-		one.Newest = Hit{Capture: row.capture, seq: last.seq, key: k}
-		if one.Newest.Sighting, err = last.sighting(k, row.base); err != nil {
-			return nil, nil, err
-		}
-		all = append(all, one)
-	}
-	return all, next, nil
 }

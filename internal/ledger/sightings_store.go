@@ -207,7 +207,7 @@ func (l *Ledger) sightingsToRead(ctx context.Context, s *sightStore) (there bool
 		s.r = newReader(openDB(s.path, "mode=ro", "immutable=1")) // as for the ledger
 		owner, err = sightingsOwner(ctx, s.r.DB)
 	}
-	s.r.SetMaxOpenConns(readers)
+	s.r.SetMaxOpenConns(2 * readers)
 	return owner == id, err
 }
 
@@ -235,7 +235,7 @@ func (l *Ledger) sightingsToWrite(ctx context.Context, s *sightStore) error {
 	s.w.SetMaxOpenConns(1)
 	s.compiled = newStatements(s.w)
 	s.r = newReader(openDB(s.path, "_pragma=query_only(1)"))
-	s.r.SetMaxOpenConns(readers)
+	s.r.SetMaxOpenConns(2 * readers)
 	owner, err := sightingsOwner(ctx, s.w)
 	if err == nil && owner != id {
 		err = errors.New("it belongs to another ledger, and another process has it open; stop that first")
@@ -298,10 +298,15 @@ func (s *sightStore) create(ctx context.Context, id string) error {
 	if err := errors.Join(f.Sync(), f.Close(), syncDir(filepath.Dir(s.path))); err != nil {
 		return err
 	}
-	db := openDB(s.path, "_txlock=immediate", "_pragma=auto_vacuum(2)",
-		"_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)")
+	db := openDB(s.path, "_txlock=immediate", "_pragma=synchronous(FULL)")
 	db.SetMaxOpenConns(1)
 	err = func() error {
+		// In this order, which the driver does not keep.
+		for _, pragma := range []string{`PRAGMA auto_vacuum = INCREMENTAL`, `PRAGMA journal_mode = WAL`} {
+			if err := tryQuery(ctx, db, pragma); err != nil {
+				return err
+			}
+		}
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			return err

@@ -350,6 +350,14 @@ func (c *cursor) load(ctx context.Context, b blockRow) (err error) {
 
 // block returns what a block holds, in the memory of to where it is large enough.
 func (s *sightStore) block(ctx context.Context, q querier, level int, id int64, to []byte) ([]byte, error) {
+	data, err := blockData(ctx, q, level, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.unpack(to, data)
+}
+
+func blockData(ctx context.Context, q querier, level int, id int64) ([]byte, error) {
 	found, err := collect(ctx, q, func(b *[]byte) []any { return []any{b} }, `SELECT data FROM `+blocksOf(level)+` WHERE id = ?`, id)
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("%w: a block of sightings is missing", errStructure)
@@ -357,7 +365,7 @@ func (s *sightStore) block(ctx context.Context, q querier, level int, id int64, 
 	if err != nil {
 		return nil, err
 	}
-	return s.unpack(to, found[0])
+	return found[0], nil
 }
 
 // lowest returns the lowest key of all cursors, nil when all are at their ends.

@@ -1,0 +1,149 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Sightings returns what is recorded of a capture, in the order of types and within
+// one of first frames. For a capture that was recorded long ago it reads what was
+// recorded around that time, too, which takes up to some seconds.
+func (l *Ledger) Sightings(ctx context.Context, capture int64) ([]Sighting, error) {
+	var out []Sighting
+	err := l.withSightings(ctx, func(s *sightStore) error {
+		if s == nil {
+			return nil
+		}
+		return s.view(ctx, func(q querier) (err error) {
+			out, err = s.sightings(ctx, q, capture)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sightings of capture %d: %w", capture, err)
+	}
+	return out, nil
+}
+
+func (s *sightStore) sightings(ctx context.Context, q querier, capture int64) ([]Sighting, error) {
+	rows, err := collect(ctx, q, sightFields, `SELECT seq, capture, base FROM sights WHERE capture = ?`, capture)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	row := rows[0]
+	of, err := collect(ctx, q, segmentFields, `SELECT `+segmentColumns+` FROM segments
+		WHERE state = 'ready' AND low <= ?1 AND high >= ?1`, row.seq)
+	if err != nil || len(of) == 0 {
+		return nil, err
+	}
+	type one struct {
+		Sighting
+		number byte
+	}
+	var all []one
+	c := &cursor{store: s, query: q, segment: of[0]}
+	for err = c.next(ctx); err == nil && c.ok; err = c.next(ctx) {
+		var bad error
+		err := c.each(of[0].low, func(p posting) {
+			if p.seq != row.seq || bad != nil {
+				return
+			}
+			var v Sighting
+			v, bad = p.sighting(c.key, row.base)
+			all = append(all, one{v, c.key[0]})
+		})
+		if err := errors.Join(err, bad, ctx.Err()); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(all, func(a, b one) int {
+		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.FirstFrame, b.FirstFrame))
+	})
+	out := make([]Sighting, len(all))
+	for i, o := range all {
+		out[i] = o.Sighting
+	}
+	return out, err
+}
+
+// Seen is an indicator of the whole store.
+type Seen struct {
+	Captures int64 // how many held it
+	Newest   Hit   // the last that was recorded
+}
+
+// Indicators returns the distinct indicators of the store in an order of its own, at
+// most limit of those that follow after, which is nil for the first page, and
+// what to give as after for the next page, nil when there is none.
+func (l *Ledger) Indicators(ctx context.Context, after []byte, limit int) (all []Seen, next []byte, err error) {
+	err = l.withSightings(ctx, func(s *sightStore) error {
+		if s == nil {
+			return nil
+		}
+		return s.view(ctx, func(q querier) error {
+			all, next, err = s.indicators(ctx, q, after, limit)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("indicators: %w", err)
+	}
+	return all, next, nil
+}
+
+func (s *sightStore) indicators(ctx context.Context, q querier, after key, limit int) (all []Seen, next key, err error) {
+	segments, err := collect(ctx, q, segmentFields, `SELECT `+segmentColumns+` FROM segments WHERE state = 'ready' ORDER BY low`)
+	if err != nil {
+		return nil, nil, err
+	}
+	var cursors []*cursor
+	lives := map[*cursor]seqs{}
+	for _, g := range segments {
+		c := &cursor{store: s, query: q, segment: g}
+		if err := c.seek(ctx, after, after != nil); err != nil {
+			return nil, nil, err
+		}
+		cursors = append(cursors, c)
+		if lives[c], err = liveSeqs(ctx, q, []segment{g}); err != nil {
+			return nil, nil, err
+		}
+	}
+	for len(all) < limit {
+		k := bytes.Clone(lowest(cursors))
+		if k == nil || ctx.Err() != nil {
+			return all, nil, ctx.Err()
+		}
+		next = k
+		one, last := Seen{}, posting{}
+		for _, c := range cursors {
+			for c.ok && bytes.Equal(c.key, k) {
+				err := c.each(c.segment.low, func(p posting) {
+					if lives[c].has(p.seq) {
+						one.Captures++
+						last = p
+					}
+				})
+				if err := errors.Join(err, c.next(ctx)); err != nil {
+					return nil, nil, err
+				}
+			}
+		}
+		row, there, err := sightOf(ctx, q, last.seq)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !there {
+			continue
+		}
+		one.Newest = Hit{Capture: row.capture, seq: last.seq, key: k}
+		if one.Newest.Sighting, err = last.sighting(k, row.base); err != nil {
+			return nil, nil, err
+		}
+		all = append(all, one)
+	}
+	return all, next, nil
+}
