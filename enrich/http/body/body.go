@@ -83,8 +83,8 @@ func (b *Body) decoded(p []byte) {
 }
 
 // End tells that the body is whole. A coded body that ends early counts as far as
-// it goes, as it does for tshark; one whose coding is not what it says counts as
-// it was sent.
+// it goes, as it does for tshark; one that is not in the coding that it says, or
+// not to its end, counts as it was sent.
 func (b *Body) End(at indicator.At) {
 	if !b.open {
 		return
@@ -95,7 +95,7 @@ func (b *Body) End(at indicator.At) {
 			b.Drop()
 			return
 		}
-		if b.sums.n == 0 && b.dec.failed() {
+		if b.dec.failed() || b.sums.n == 0 && b.dec.short() {
 			b.sums, b.sent = b.sent, b.sums
 		}
 	}

@@ -106,8 +106,11 @@ func (d *decoder) end() bool {
 	return !errors.Is(d.err, errBomb)
 }
 
-// failed says whether it was not in the coding that it said.
-func (d *decoder) failed() bool { return d.err != nil }
+// short says whether the body ended before its coding did.
+func (d *decoder) short() bool { return errors.Is(d.err, io.ErrUnexpectedEOF) || errors.Is(d.err, io.EOF) }
+
+// failed says whether the body broke the rules of its coding.
+func (d *decoder) failed() bool { return d.err != nil && !d.short() }
 
 func (d *decoder) close() {
 	d.stop()
