@@ -65,12 +65,31 @@ func (p *protocols) open(c stream.Conn, from stream.Side, first []byte) (stream.
 			return ftp.Data(p.set, t), "ftp-data"
 		}
 	}
-	port := c.Server.Port()
+	if parser, name := p.recognise(c, from, first); parser != nil {
+		return parser, name
+	}
+	parser, name := p.byPort(c, from, first)
+	if parser != nil && c.Middle { // the first bytes are the rest of something
+		parser.Gap(stream.Client, 0, indicator.At{})
+		parser.Gap(stream.Server, 0, indicator.At{})
+	}
+	return parser, name
+}
+
+// recognise finds the parser of what begins so that it can be nothing else.
+func (p *protocols) recognise(c stream.Conn, from stream.Side, first []byte) (stream.Parser, string) {
 	switch {
 	case http.Recognise(from, first):
 		return http.New(p.set, c), "http"
 	case tls.Recognise(from, first):
 		return tls.New(p.set, c), "tls"
+	}
+	return nil, ""
+}
+
+// byPort finds the parser of what is told by its port, or by its greeting.
+func (p *protocols) byPort(c stream.Conn, from stream.Side, first []byte) (stream.Parser, string) {
+	switch port := c.Server.Port(); {
 	case port == portDNS:
 		return dns.NewTCP(p.set), "dns"
 	case port == portSMTP, port == portSubmit, port == portSMTPS, port == portSMTP2, port != portFTP && mail.Recognise(from, first):

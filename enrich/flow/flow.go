@@ -105,10 +105,12 @@ func (f *Flow) Ends(from stream.Side) (src, dst netip.AddrPort) {
 func (f *Flow) conn() stream.Conn {
 	low := netip.AddrPortFrom(f.key.low.IP(), f.key.lowPort)
 	high := netip.AddrPortFrom(f.key.high.IP(), f.key.highPort)
+	c := stream.Conn{Client: low, Server: high}
 	if f.lowIsServer {
-		return stream.Conn{Client: high, Server: low}
+		c.Client, c.Server = high, low
 	}
-	return stream.Conn{Client: low, Server: high}
+	c.Middle = f.tcp != nil && !f.tcp.sides[0].synced && !f.tcp.sides[1].synced
+	return c
 }
 
 func (t *Table) begin(k key, low bool, at indicator.At) *Flow {

@@ -24,6 +24,7 @@ func (s Side) Other() Side { return s ^ 1 }
 // Conn is a connection.
 type Conn struct {
 	Client, Server netip.AddrPort
+	Middle         bool // its beginning was not captured
 }
 
 // Verdict is what a parser wants of the rest of a connection.

@@ -107,7 +107,9 @@ func (d *decoder) end() bool {
 }
 
 // short says whether the body ended before its coding did.
-func (d *decoder) short() bool { return errors.Is(d.err, io.ErrUnexpectedEOF) || errors.Is(d.err, io.EOF) }
+func (d *decoder) short() bool {
+	return errors.Is(d.err, io.ErrUnexpectedEOF) || errors.Is(d.err, io.EOF)
+}
 
 // failed says whether the body broke the rules of its coding.
 func (d *decoder) failed() bool { return d.err != nil && !d.short() }

@@ -10,7 +10,8 @@ import (
 // the keys along, and tshark decrypts with them.
 var needsKeys = map[string]bool{
 	"url https://sync.example.net/check": true, "user_agent demo-client/1.0": true,
-	"file dc51b8c96c2d745df3bd5590d990230a482fd247123599548e0632fdbf97fc22": true,
+	"certificate bf335f3fecc672bfab2249dadb4c503a3563a42bf5817f29025f26f31169d40e": true,
+	"file dc51b8c96c2d745df3bd5590d990230a482fd247123599548e0632fdbf97fc22":        true,
 }
 
 // TestTheExamplesAsTsharkSeesThem: every value, in the same frame.
