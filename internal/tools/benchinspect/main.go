@@ -54,6 +54,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	gib := f.Float64("gib", 1, "GiB of the mixed capture")
 	runs := f.Int("runs", 3, "runs of each tool, in turn")
 	cpu := f.Int("cpu", runtime.NumCPU()-1, "the processor")
+	hostileMiB := f.Int64("hostile", 256, "MiB of each hostile capture; 0: none")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			if _, err := exec.LookPath(strings.Fields(command)[0]); err != nil {
 				continue
 			}
-			s, err := measure(ctx, *cpu, strings.Fields(command))
+			s, _, err := measure(ctx, *cpu, strings.Fields(command))
 			if err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
@@ -93,20 +94,25 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 	}
 	table(out, info.Size(), *runs, samples)
-	return nil
+	if *hostileMiB == 0 {
+		return nil
+	}
+	return attack(ctx, out, *capagent, dir, *cpu, *hostileMiB)
 }
 
-// measure runs a command on one processor.
-func measure(ctx context.Context, cpu int, command []string) (sample, error) {
+// measure runs a command on one processor, and returns what it complained of. What
+// this program has in memory at most must stay small: Linux counts it as the
+// command's, too, until that begins.
+func measure(ctx context.Context, cpu int, command []string) (sample, string, error) {
 	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", fmt.Sprint(cpu)}, command...)...) //nolint:gosec // a developer's tool
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
-		return sample{}, fmt.Errorf("%w: %s", err, complaints.String())
+		return sample{}, "", fmt.Errorf("%w: %s", err, complaints.String())
 	}
 	p := cmd.ProcessState
-	return sample{time.Since(start), p.UserTime() + p.SystemTime(), resident(p)}, nil
+	return sample{time.Since(start), p.UserTime() + p.SystemTime(), resident(p)}, complaints.String(), nil
 }
 
 func table(out io.Writer, size int64, runs int, samples map[string][]sample) {

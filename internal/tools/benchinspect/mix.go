@@ -25,9 +25,7 @@ func mix(path string, folders []string, size int64) (packets int64, err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	m := mixer{out: bufio.NewWriterSize(f, 1<<20), size: 24}
-	header := binary.LittleEndian.AppendUint32(nil, 0xa1b23c4d) // nanoseconds
-	header = append(header, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0)
-	if _, err := m.out.Write(header); err != nil {
+	if _, err := m.out.Write(header()); err != nil {
 		return 0, err
 	}
 	for round := byte(0); m.size < size; round++ {
@@ -42,6 +40,12 @@ func mix(path string, folders []string, size int64) (packets int64, err error) {
 		}
 	}
 	return m.packets, m.out.Flush()
+}
+
+// header is that of a pcap file of Ethernet with nanoseconds.
+func header() []byte {
+	b := binary.LittleEndian.AppendUint32(nil, 0xa1b23c4d)
+	return append(b, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0)
 }
 
 func list(folders []string) ([]string, error) {
