@@ -82,8 +82,9 @@ func conversation(t testing.TB) []event {
 	s.headers(3, false, ":status=103", "link=x").headers(3, false, ":status=200")
 	s.data(1, false, body[:9]).data(3, false, "other").data(1, true, body[9:])
 	s.headers(3, true, "trailer=x")
-	s.headers(2, false, ":status=200").data(2, false, "cut off")
+	s.headers(2, false, ":status=200", "content-encoding=gzip").data(2, false, body[:9])
 	_ = s.WriteRSTStream(2, 1)
+	s.headers(4, false, ":status=200", "content-encoding=gzip").data(4, false, body[:9])
 	return []event{client(first), server(third), client(second), server(s.take())}
 }
 

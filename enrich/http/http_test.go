@@ -154,8 +154,12 @@ func TestAMessageCountsInTheFrameThatCompletesIt(t *testing.T) {
 		)
 		check(t, set, "host a @1 x1", "host b @4 x1", "url http://a/u @1 x1", "url http://b/x @4 x1")
 	})
+	t.Run("gap up to the body's end", func(t *testing.T) {
+		set, _ := play(t, client(head), gap(stream.Client, 6), client("\r\nGET /x HTTP/1.1\r\nHost: b\r\n\r\n"))
+		check(t, set, "host a @1 x1", "host b @3 x1", "url http://a/u @1 x1", "url http://b/x @3 x1")
+	})
 	t.Run("gap of unknown size", func(t *testing.T) {
-		set, _ := play(t, client(head), gap(stream.Client, unknown), client("abcdef"), client("GET /x HTTP/1.1\r\nHost: b\r\n\r\n"))
+		set, _ := play(t, client(head), gap(stream.Client, unknown), client("abcd"), client("GET /x HTTP/1.1\r\nHost: b\r\n\r\n"))
 		check(t, set, "host a @1 x1", "host b @4 x1", "url http://a/u @1 x1", "url http://b/x @4 x1")
 	})
 }
@@ -269,6 +273,7 @@ func TestBodiesThatDoNotDecode(t *testing.T) {
 		{"without its checksum", "gzip", whole[:len(whole)-8], "abcdefghijklmnopqrstuvwxyz"},
 		{"not what it says", "gzip", "MZ\xff\xff no gzip", "MZ\xff\xff no gzip"},
 		{"not what it says", "br", "\xff\xff\xff\xff\xff\xff no brotli", "\xff\xff\xff\xff\xff\xff no brotli"},
+		{"too short", "gzip", "\x1f", "\x1f"},
 		{"unknown coding", "compress", "abc", "abc"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
