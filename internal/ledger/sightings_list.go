@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
 )
 
 // Sightings returns what is recorded of a capture, in the order of types and within
-// one of first frames. For a capture that was recorded long ago it reads what was
-// recorded around that time, too, which takes up to some seconds.
+// one of first frames. For one of the last captures that is a matter of milliseconds. For
+// one that 15,000 others followed it reads all that was recorded around that time,
+// some 260 MB, which takes a second where that is in memory and many where it is not.
 func (l *Ledger) Sightings(ctx context.Context, capture int64) ([]Sighting, error) {
 	var out []Sighting
 	err := l.withSightings(ctx, func(s *sightStore) error {
@@ -45,29 +47,63 @@ func (s *sightStore) sightings(ctx context.Context, q querier, capture int64) ([
 		number byte
 	}
 	var all []one
-	c := &cursor{store: s, query: q, segment: of[0]}
-	for err = c.next(ctx); err == nil && c.ok; err = c.next(ctx) {
+	err = s.eachEntry(ctx, q, of[0], func(e entry) error {
 		var bad error
-		err := c.each(of[0].low, func(p posting) {
+		err := e.each(of[0].low, func(p posting) {
 			if p.seq != row.seq || bad != nil {
 				return
 			}
 			var v Sighting
-			v, bad = p.sighting(c.key, row.base)
-			all = append(all, one{v, c.key[0]})
+			v, bad = p.sighting(e.key, row.base)
+			all = append(all, one{v, e.key[0]})
 		})
-		if err := errors.Join(err, bad, ctx.Err()); err != nil {
-			return nil, err
-		}
+		return errors.Join(err, bad)
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(all, func(a, b one) int {
-		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.FirstFrame, b.FirstFrame))
+		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.FirstFrame, b.FirstFrame), cmp.Compare(a.Value, b.Value))
 	})
 	out := make([]Sighting, len(all))
 	for i, o := range all {
 		out[i] = o.Sighting
 	}
-	return out, err
+	return out, nil
+}
+
+// eachEntry reads a whole segment, in the order in which it lies on the disk.
+func (s *sightStore) eachEntry(ctx context.Context, q querier, g segment, f func(entry) error) (err error) {
+	table := blocksOf(g.level)
+	rows, err := q.QueryContext(ctx, `SELECT data FROM `+table+` WHERE id IN (SELECT block FROM keys WHERE segment = ?) ORDER BY id`, g.id)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var data sql.RawBytes
+	var raw []byte
+	for rows.Next() {
+		if err := rows.Scan(&data); err != nil {
+			return err
+		}
+		if raw, err = s.unpack(raw, data); err != nil {
+			return err
+		}
+		r := blockReader{rest: raw}
+		for {
+			e, ok, err := r.next()
+			if err == nil && ok {
+				err = f(e)
+			}
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+		}
+	}
+	return rows.Err()
 }
 
 // Seen is an indicator of the whole store.

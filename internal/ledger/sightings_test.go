@@ -70,7 +70,7 @@ func TestSightingsAreReadBackAsTheyWere(t *testing.T) {
 	ok(t, err)
 	slices.SortStableFunc(all, func(a, b Sighting) int {
 		n := func(s Sighting) int { return slices.Index(sightingTypes, s.Type) }
-		return cmp.Or(cmp.Compare(n(a), n(b)), cmp.Compare(a.FirstFrame, b.FirstFrame))
+		return cmp.Or(cmp.Compare(n(a), n(b)), cmp.Compare(a.FirstFrame, b.FirstFrame), cmp.Compare(a.Value, b.Value))
 	})
 	same(t, got, all)
 	for _, s := range all {
@@ -354,6 +354,51 @@ func TestPruningForgetsTheOldest(t *testing.T) {
 	many(t, l, 1, 100)
 	if h := find(t, l, Search{Wanted: wanted("host", "everywhere.example.com")}); h.Total != 100 {
 		t.Error(brief(h))
+	}
+	checkSegments(t, l)
+}
+
+// Captures that hold so much that segments are merged in many slices.
+func TestMergingInSlicesKeepsEverySightingOnce(t *testing.T) {
+	l := open(t, newPath(t), Options{})
+	hasty(t, l)
+	const captures, each = 160, 300
+	sliced := 0
+	for id := int64(1); id <= captures; id++ {
+		var all []Sighting
+		for i := range int64(each) {
+			all = append(all, sighting("url", fmt.Sprintf("http://e.example/%d", id%7*100+i), i+1, 1))
+		}
+		sight(t, l, id, all...)
+		ok(t, l.withSightings(t.Context(), func(s *sightStore) error {
+			var under int
+			err := s.r.QueryRowContext(t.Context(), `SELECT count(*) FROM segments WHERE state = 'building' AND upto IS NOT NULL`).Scan(&under)
+			sliced += under
+			return err
+		}))
+	}
+	if sliced == 0 {
+		t.Error("no merge was cut: the test does not test what it should")
+	}
+	var sum int64
+	for after := []byte(nil); ; {
+		all, next, err := l.Indicators(t.Context(), after, 500)
+		ok(t, err)
+		for _, s := range all {
+			sum += s.Captures
+		}
+		if after = next; after == nil {
+			break
+		}
+	}
+	if sum != captures*each {
+		t.Errorf("%d sightings, want %d", sum, captures*each)
+	}
+	for id := int64(1); id <= captures; id += 13 {
+		s, err := l.Sightings(t.Context(), id)
+		if err != nil || len(s) != each {
+			t.Errorf("capture %d: %d sightings, %v", id, len(s), err)
+		}
 	}
 	checkSegments(t, l)
 }
