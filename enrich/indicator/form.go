@@ -139,7 +139,12 @@ func cutLast(b []byte, sep byte) (before, after []byte, found bool) {
 // \xHH, \n, \r or \t.
 func appendText(to, text []byte) []byte {
 	const digits = "0123456789abcdef"
-	for len(text) > 0 {
+	plain := 0
+	for plain < len(text) && text[plain] >= ' ' && text[plain] < 0x7f {
+		plain++
+	}
+	to = append(to, text[:plain]...)
+	for text = text[plain:]; len(text) > 0; {
 		r, n := utf8.DecodeRune(text)
 		switch {
 		case r == '\n':
