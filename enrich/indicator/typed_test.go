@@ -58,8 +58,8 @@ func FuzzCanonicalIsItsOwnCanonicalForm(f *testing.F) {
 				continue
 			}
 			twice, ok := indicator.Canonical(typ, once)
-			if typ != indicator.Address && typ != indicator.File && strings.ContainsAny(once, "\\%[]:") {
-				continue // an escaped form is text of its own
+			if typ == indicator.Host || typ == indicator.URL || typ == indicator.Email {
+				continue // what was escaped or cut off there is text of its own
 			}
 			if !ok || twice != once {
 				t.Fatalf("%v %q: %q, then %q", typ, s, once, twice)
