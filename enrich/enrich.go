@@ -146,6 +146,9 @@ func (a *Analysis) tcp(f *flow.Flow, from stream.Side, d *frame.Datagram) {
 
 func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
 
+// Held is how many bytes of buffers are in use: 0 after Close.
+func (a *Analysis) Held() int64 { return a.set.Used() }
+
 // Interesting returns the indicators that are worth looking up: addresses that are
 // not special and not within own ranges, and everything else.
 func Interesting(list []indicator.Indicator, own []netip.Prefix) []indicator.Indicator {
