@@ -6,7 +6,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 
-.PHONY: build demo demo-stop test lint fmt cross bench bench-capture bench-agent soak-capture judge-capture campaign crash soak wine filters fuzz captures
+.PHONY: build demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect oracle soak-capture judge-capture campaign crash soak wine filters fuzz captures
 
 build: ## the program, in ./capagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
@@ -42,6 +42,12 @@ bench-capture: build ## live capture beside tcpdump, dumpcap, netsniff-ng and st
 
 bench-agent: build ## the agent from file to file beside dumpcap, and while it uploads beside capagent capture (as root, 10 minutes; BENCHFLAGS=-h)
 	go run ./internal/tools/benchcapture -agent -sizes 512,1500 $(BENCHFLAGS)
+
+bench-inspect: build ## what is in a capture, beside tshark: CAPTURES="folders to mix", and hostile captures (20 minutes; BENCHFLAGS=-h)
+	go run ./internal/tools/benchinspect $(BENCHFLAGS) $(CAPTURES)
+
+oracle: ## every value that tshark finds, compared: CAPTURES="folders"
+	go run ./internal/tools/oracle $(CAPTURES)
 
 # Not stripped, so that its goroutines can be counted from outside.
 soak-capture: ## live capture for an hour; its interface taken away 200 times (as root)

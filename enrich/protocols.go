@@ -90,7 +90,7 @@ func (p *protocols) recognise(c stream.Conn, from stream.Side, first []byte) (st
 // byPort finds the parser of what is told by its port, or by its greeting.
 func (p *protocols) byPort(c stream.Conn, from stream.Side, first []byte) (stream.Parser, string) {
 	switch port := c.Server.Port(); {
-	case port == portDNS:
+	case port == portDNS, port == portMDNS:
 		return dns.NewTCP(p.set), "dns"
 	case port == portSMTP, port == portSubmit, port == portSMTPS, port == portSMTP2, port != portFTP && mail.Recognise(from, first):
 		return mail.New(p.set, c), "smtp"
