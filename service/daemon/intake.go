@@ -32,6 +32,9 @@ const (
 // batch is how many captures one transaction records at most.
 const batch = 500
 
+// maxReaders is how many files are read at once: an analysis may take up to 200 MB.
+const maxReaders = 4
+
 // intake brings settled files into the ledger: it reads each once, and records
 // what it is. A file that can't be read or recorded now is handed over again.
 type intake struct {
@@ -84,7 +87,7 @@ func (in *intake) take(ctx context.Context, f *folder, file watch.File) {
 // run reads and records until ctx is done.
 func (in *intake) run(ctx context.Context) {
 	var readers sync.WaitGroup
-	for range max(2, runtime.GOMAXPROCS(0)) {
+	for range min(max(2, runtime.GOMAXPROCS(0)), maxReaders) {
 		readers.Go(func() {
 			if len(in.agent.Config.Capture) > 0 {
 				lowPriority()
