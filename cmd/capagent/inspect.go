@@ -279,7 +279,7 @@ func newInspected(path string, l service.Looked, flags inspectFlags, own []netip
 // showInspected prints what is in a capture for people; with digests every one of
 // a body, else the SHA-256 only.
 func (a *app) showInspected(v inspected, digests bool) error {
-	a.say("%s: %s, %s, sha256 %s", quote.Path(v.Name), count(int(v.Packets), "packet"), humanize.IBytes(uint64(v.Size)), v.SHA256) //nolint:gosec // a file's size
+	a.say("%s: %s, %s, sha256 %s", quote.Path(v.Name), count(int(v.Packets), "packet"), humanize.IBytes(uint64(v.Size)), v.SHA256)
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	if len(v.Indicators) > 0 {
 		fmt.Fprintln(table, "TYPE\tVALUE\tFRAME\tCOUNT\tSEEN IN")
@@ -307,7 +307,7 @@ func (a *app) aboutInspected(v inspected) {
 	}
 	var protocols []string
 	for _, p := range v.Flows.Protocols[:min(len(v.Flows.Protocols), 8)] {
-		protocols = append(protocols, p.Name+" "+humanize.IBytes(uint64(p.Bytes))) //nolint:gosec // a sum of frames
+		protocols = append(protocols, p.Name+" "+humanize.IBytes(uint64(p.Bytes)))
 	}
 	if len(protocols) > 0 {
 		a.say("%s: %s", count(int(v.Flows.Flows), "flow"), strings.Join(protocols, ", "))

@@ -146,7 +146,7 @@ func TestBytesComeInTheirOrder(t *testing.T) {
 		w.send(stream.Client, flow.Segment{Seq: initial + 1 + uint32(len(content)), Ack: 8, ACK: true, FIN: true})
 		fin := w.at.Frame
 		w.send(stream.Server, flow.Segment{Seq: 8, Ack: initial + 2 + uint32(len(content)), ACK: true, FIN: true})
-		w.Table.Close()
+		w.Close()
 		p := w.parsers[0]
 		if !bytes.Equal(p.got[0], content) {
 			t.Fatalf("got %d bytes of %d", len(p.got[0]), len(content))
@@ -188,7 +188,7 @@ func TestBytesThatAreMissingForGood(t *testing.T) {
 		w.shake(0, 0)
 		w.send(stream.Client, flow.Segment{Seq: 1, Data: []byte("abc")})
 		w.send(stream.Client, flow.Segment{Seq: 7, Data: []byte("ghi"), FIN: true})
-		w.Table.Close()
+		w.Close()
 		if diff := cmp.Diff([]string{"gap 0 3", "end 0 5", "close 5"}, w.parsers[0].log); diff != "" || string(w.parsers[0].got[0]) != "abc_ghi" {
 			t.Error(diff, string(w.parsers[0].got[0]))
 		}
@@ -211,7 +211,7 @@ func TestBytesThatAreMissingForGood(t *testing.T) {
 		if w.set.Used() > 3<<19 || w.set.Limits()[flow.LimitAhead] == 0 {
 			t.Errorf("%d bytes wait, %v", w.set.Used(), w.set.Limits())
 		}
-		w.Table.Close()
+		w.Close()
 		if len(w.parsers[0].got[0]) != 2000*1000+4 || w.set.Used() != 0 {
 			t.Errorf("%d bytes, %d not given back", len(w.parsers[0].got[0]), w.set.Used())
 		}
@@ -295,7 +295,7 @@ func TestFlowsAreBoundedAndCounted(t *testing.T) {
 		f, from := w.Packet(&d, uint16(n%50000+1), uint16(n/50000+1), 100, at)
 		w.Segment(f, from, &flow.Segment{SYN: true}, at)
 	}
-	s := w.Table.Close()
+	s := w.Close()
 	if s.Flows != flow.MaxFlows+10 || w.set.Limits()[flow.LimitFlows] != 9 {
 		t.Errorf("%d flows, %v", s.Flows, w.set.Limits())
 	}
@@ -365,7 +365,7 @@ func FuzzSegments(f *testing.F) {
 			})
 			script = script[4:]
 		}
-		w.Table.Close()
+		w.Close()
 		for _, p := range w.parsers {
 			if !p.closed {
 				t.Fatal("a parser was not closed")

@@ -35,4 +35,4 @@ func (s Summary) Text() string {
 	return strings.Join(lines, "\n")
 }
 
-func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) } //nolint:gosec // not negative
+func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -36,16 +36,16 @@ var hostile = []struct {
 	}},
 	{"pointers in DNS", func(_ *rand.Rand, _ int) []byte { return packets.UDP(1, 2, 53, 1000, pointers) }},
 	{"bytes backwards", func(_ *rand.Rand, n int) []byte {
-		return packets.TCP(uint32(n/4000), 2, 1000, 80, uint32(1_000_000-n%4000), packets.ACK, []byte("x")) //nolint:gosec // small
+		return packets.TCP(uint32(n/4000), 2, 1000, 80, uint32(1_000_000-n%4000), packets.ACK, []byte("x"))
 	}},
 	{"segments with gaps", func(_ *rand.Rand, n int) []byte {
-		return packets.TCP(uint32(n%40_000), 2, 1000, 80, uint32(n/40_000)*3000, packets.ACK, make([]byte, 1400)) //nolint:gosec // small
+		return packets.TCP(uint32(n%40_000), 2, 1000, 80, uint32(n/40_000)*3000, packets.ACK, make([]byte, 1400))
 	}},
 	{"fragments without an end", func(r *rand.Rand, n int) []byte {
-		return packets.Fragment(1, 2, uint16(n/8), n%8*8*100, noise(r, 800)) //nolint:gosec // wraps
+		return packets.Fragment(1, 2, uint16(n/8), n%8*8*100, noise(r, 800))
 	}},
 	{"small overlapping fragments", func(r *rand.Rand, n int) []byte {
-		return packets.Fragment(1, 2, uint16(n/4000), r.IntN(4000)*16, noise(r, 8)) //nolint:gosec // wraps
+		return packets.Fragment(1, 2, uint16(n/4000), r.IntN(4000)*16, noise(r, 8))
 	}},
 	{"tunnels in tunnels", func(_ *rand.Rand, _ int) []byte { return nested }},
 	{"gzip bombs", stream(func(r *rand.Rand, n int) []byte { return bomb })},
@@ -57,7 +57,7 @@ var hostile = []struct {
 		if n < 20_000 {
 			text = []byte("GET / HTTP/1.1\r\n")
 		}
-		return packets.TCP(uint32(n%20_000), 2, 1000, 80, uint32(max(n/20_000-1, 0)*len(text)+min(n/20_000, 1)*16), packets.ACK, text) //nolint:gosec // small
+		return packets.TCP(uint32(n%20_000), 2, 1000, 80, uint32(max(n/20_000-1, 0)*len(text)+min(n/20_000, 1)*16), packets.ACK, text)
 	}},
 	{"mail in mail", stream(func(_ *rand.Rand, n int) []byte { return mailbomb })},
 	{"hellos of QUIC", func(r *rand.Rand, n int) []byte {
@@ -95,7 +95,7 @@ func stream(message func(r *rand.Rand, n int) []byte) func(r *rand.Rand, n int) 
 		if messages > 0 && bytes.HasPrefix(b, []byte("GET")) || bytes.HasPrefix(b, []byte("MAIL")) {
 			f = packets.TCP(conn, 2, 1000, 25, seq, packets.ACK, b)
 		}
-		seq += uint32(len(b)) //nolint:gosec // small
+		seq += uint32(len(b))
 		return f
 	}
 }
@@ -144,7 +144,7 @@ var mailbomb = func() []byte {
 
 // write makes a capture of at least size bytes.
 func write(path string, size int64, frame func(r *rand.Rand, n int) []byte) (err error) {
-	f, err := os.Create(path) //nolint:gosec // our own
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
@@ -153,14 +153,14 @@ func write(path string, size int64, frame func(r *rand.Rand, n int) []byte) (err
 	if _, err := out.Write(header()); err != nil {
 		return err
 	}
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // noise
+	r := rand.New(rand.NewPCG(1, 2))
 	var record []byte
 	for n, written := 0, int64(24); written < size; n++ {
 		b := frame(r, n)
-		record = binary.LittleEndian.AppendUint32(record[:0], uint32(1_600_000_000+n/100_000)) //nolint:gosec // small
-		record = binary.LittleEndian.AppendUint32(record, uint32(n%100_000*10_000))            //nolint:gosec // small
-		record = binary.LittleEndian.AppendUint32(record, uint32(len(b)))                      //nolint:gosec // small
-		record = binary.LittleEndian.AppendUint32(record, uint32(len(b)))                      //nolint:gosec // small
+		record = binary.LittleEndian.AppendUint32(record[:0], uint32(1_600_000_000+n/100_000))
+		record = binary.LittleEndian.AppendUint32(record, uint32(n%100_000*10_000))
+		record = binary.LittleEndian.AppendUint32(record, uint32(len(b)))
+		record = binary.LittleEndian.AppendUint32(record, uint32(len(b)))
 		record = append(record, b...)
 		if _, err := out.Write(record); err != nil {
 			return err

@@ -104,7 +104,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // this program has in memory at most must stay small: Linux counts it as the
 // command's, too, until that begins.
 func measure(ctx context.Context, cpu int, command []string) (sample, string, error) {
-	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", fmt.Sprint(cpu)}, command...)...) //nolint:gosec // a developer's tool
+	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", fmt.Sprint(cpu)}, command...)...)
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	start := time.Now()
@@ -116,7 +116,7 @@ func measure(ctx context.Context, cpu int, command []string) (sample, string, er
 }
 
 func table(out io.Writer, size int64, runs int, samples map[string][]sample) {
-	fmt.Fprintf(out, "%s of mixed traffic, one processor, medians of %d runs in turn\n\n", humanize.IBytes(uint64(size)), runs) //nolint:gosec // a file's size
+	fmt.Fprintf(out, "%s of mixed traffic, one processor, medians of %d runs in turn\n\n", humanize.IBytes(uint64(size)), runs)
 	fmt.Fprint(out, "| tool | seconds | MB/s | of capagent's time | CPU s | RSS MiB |\n|---|---|---|---|---|---|\n")
 	ours := median(samples[tools[0].name])
 	for _, t := range tools {

@@ -19,7 +19,7 @@ func mix(path string, folders []string, size int64) (packets int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	f, err := os.Create(path) //nolint:gosec // a developer names it
+	f, err := os.Create(path)
 	if err != nil {
 		return 0, err
 	}
@@ -74,7 +74,7 @@ type mixer struct {
 
 // add appends the packets of one capture; what is none adds nothing.
 func (m *mixer) add(path string, round byte) error {
-	f, err := os.Open(path) //nolint:gosec // a developer names it
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -98,8 +98,8 @@ func (m *mixer) add(path string, round byte) error {
 			m.now += step
 		}
 		before = p.Time
-		m.record = binary.LittleEndian.AppendUint32(m.record[:0], uint32(1.6e9+m.now/1e9)) //nolint:gosec // years to go
-		m.record = binary.LittleEndian.AppendUint32(m.record, uint32(m.now%1e9))           //nolint:gosec // below 1e9
+		m.record = binary.LittleEndian.AppendUint32(m.record[:0], uint32(1.6e9+m.now/1e9))
+		m.record = binary.LittleEndian.AppendUint32(m.record, uint32(m.now%1e9))
 		m.record = binary.LittleEndian.AppendUint32(m.record, p.CapLen)
 		m.record = binary.LittleEndian.AppendUint32(m.record, p.OrigLen)
 		m.record = append(m.record, p.Data...)

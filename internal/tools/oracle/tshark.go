@@ -43,14 +43,14 @@ type answer struct {
 // ask returns tshark's answer, the remembered one if there is one; with known
 // nothing if there is none.
 func ask(ctx context.Context, cache, path string, known bool) (answer, error) {
-	content, err := os.ReadFile(path) //nolint:gosec // a developer names it
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return answer{}, err
 	}
 	sum := sha256.Sum256(append([]byte(strings.Join(append(fields, objects...), " ")), content...))
 	kept := filepath.Join(cache, hex.EncodeToString(sum[:])+".json")
 	var a answer
-	b, err := os.ReadFile(kept) //nolint:gosec // our own
+	b, err := os.ReadFile(kept)
 	if err == nil {
 		return a, json.Unmarshal(b, &a)
 	}
@@ -66,7 +66,7 @@ func ask(ctx context.Context, cache, path string, known bool) (answer, error) {
 	if b, err = json.Marshal(a); err != nil {
 		return a, err
 	}
-	return a, os.WriteFile(kept, b, 0o644) //nolint:gosec // nothing secret
+	return a, os.WriteFile(kept, b, 0o644)
 }
 
 func tshark(ctx context.Context, path string) (answer, error) {
@@ -77,7 +77,7 @@ func tshark(ctx context.Context, path string) (answer, error) {
 	for _, f := range fields {
 		args = append(args, "-e", f)
 	}
-	cmd := exec.CommandContext(ctx, "tshark", args...) //nolint:gosec // a developer's tool
+	cmd := exec.CommandContext(ctx, "tshark", args...)
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	out, err := cmd.StdoutPipe()
@@ -151,14 +151,14 @@ func (a answer) export(ctx context.Context, path, kind string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	cmd := exec.CommandContext(ctx, "tshark", "-n", "-q", "-r", path, "--export-objects", kind+","+dir) //nolint:gosec // a developer's tool
-	_ = cmd.Run()                                                                                       // what it says was said before
+	cmd := exec.CommandContext(ctx, "tshark", "-n", "-q", "-r", path, "--export-objects", kind+","+dir)
+	_ = cmd.Run() // what it says was said before
 	bodies, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range bodies {
-		b, err := os.ReadFile(filepath.Join(dir, e.Name())) //nolint:gosec // our own
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return err
 		}

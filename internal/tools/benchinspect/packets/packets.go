@@ -21,7 +21,7 @@ func Ethernet(ip []byte) []byte {
 // IP is an IPv4 datagram between two addresses.
 func IP(src, dst uint32, proto byte, payload []byte) []byte {
 	b := []byte{0x45, 0}
-	b = binary.BigEndian.AppendUint16(b, uint16(20+len(payload))) //nolint:gosec // small
+	b = binary.BigEndian.AppendUint16(b, uint16(20+len(payload)))
 	b = append(b, 0, 1, 0, 0, 64, proto, 0, 0)
 	b = binary.BigEndian.AppendUint32(b, src)
 	b = binary.BigEndian.AppendUint32(b, dst)
@@ -32,7 +32,7 @@ func IP(src, dst uint32, proto byte, payload []byte) []byte {
 func Fragment(src, dst uint32, id uint16, offset int, payload []byte) []byte {
 	b := IP(src, dst, 17, payload)
 	binary.BigEndian.PutUint16(b[4:], id)
-	binary.BigEndian.PutUint16(b[6:], 0x2000|uint16(offset/8)&0x1fff) //nolint:gosec // masked
+	binary.BigEndian.PutUint16(b[6:], 0x2000|uint16(offset/8)&0x1fff)
 	return Ethernet(b)
 }
 
@@ -40,7 +40,7 @@ func Fragment(src, dst uint32, id uint16, offset int, payload []byte) []byte {
 func UDP(src, dst uint32, srcPort, dstPort uint16, payload []byte) []byte {
 	b := binary.BigEndian.AppendUint16(nil, srcPort)
 	b = binary.BigEndian.AppendUint16(b, dstPort)
-	b = binary.BigEndian.AppendUint16(b, uint16(8+len(payload))) //nolint:gosec // small
+	b = binary.BigEndian.AppendUint16(b, uint16(8+len(payload)))
 	return Ethernet(IP(src, dst, 17, append(append(b, 0, 0), payload...)))
 }
 
