@@ -22,6 +22,7 @@ var children = map[string]func(path string, args []string) error{
 	"finish": childFinish,
 	"once":   childOnce,
 	"sight":  childSight,
+	"act":    childAct,
 }
 
 func TestMain(m *testing.M) {

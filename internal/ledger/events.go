@@ -20,6 +20,7 @@ const (
 	EventStep       = "step"       // something happened to a step
 	EventPart       = "part"       // a part has its session
 	EventMoved      = "moved"      // a capture's file is about to be elsewhere
+	EventFinding    = "finding"    // a capture has a finding, another rating of one, or one no more
 	EventRebuilt    = "rebuilt"    // this ledger replaces one that was damaged or lost
 )
 

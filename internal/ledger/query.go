@@ -16,7 +16,7 @@ const (
 	captureColumns = `id, source, path, name, case_name, destination, state, reason, owned, format, wrapper, size,
 	payload_size, sha256, sha1, packets, packet_bytes, first_packet, last_packet, disorder, link_types, interfaces,
 	truncated, note, tags, comment, method, keylog, session_name, session_id, session_url, duplicate_of,
-	possible_duplicate, created, updated, live, summary`
+	possible_duplicate, created, updated, live, summary, findings`
 	stepColumns = `capture, name, state, attempts, not_before, class, error, note, updated`
 	partColumns = `number, part_count, prefix, start, length, size, sha256, sha1, packets, first_packet, last_packet,
 	name, session_id, possible_duplicate`
@@ -30,7 +30,7 @@ func captureFields(c *Capture) []any {
 		(*list)(&c.LinkTypes), &c.Interfaces, &c.Truncated, &c.Note, (*list)(&c.Tags), &c.Comment, &c.Method, &c.Keylog,
 		&c.SessionName, &c.SessionID, &c.SessionURL, &c.DuplicateOf, &c.PossibleDuplicate, (*stamp)(&c.Created), (*stamp)(&c.Updated),
 		liveText{&c.Live},
-		&c.Summary,
+		&c.Summary, &c.Findings,
 	}
 }
 
@@ -138,6 +138,7 @@ type Filter struct {
 	Destination string
 	SHA256      string
 	IDs         []int64
+	Flagged     bool  // only captures with findings
 	After       int64 // the last number of the page before, 0 for the first page; with Newest the next numbers are lower
 	Limit       int   // 0: no limit
 	Newest      bool  // newest row first; otherwise oldest first
@@ -202,6 +203,9 @@ func (f Filter) page(size int) (string, []any, error) {
 	if f.Case != "" {
 		where = append(where, "case_name <> ''") // what its index needs to hear
 	}
+	if f.Flagged {
+		where = append(where, "findings > 0")
+	}
 	if f.IDs != nil {
 		args = append(args, string(ids))
 		where = append(where, fmt.Sprintf("id IN (SELECT value FROM json_each(?%d))", len(args)))
@@ -217,7 +221,7 @@ func (f Filter) page(size int) (string, []any, error) {
 	end := fmt.Sprintf(" ORDER BY %s LIMIT ?%d", order, len(args))
 	// The + keeps the index of states out where another one finds fewer rows.
 	state := "state = "
-	if f.Case != "" || f.SHA256 != "" || f.IDs != nil {
+	if f.Case != "" || f.SHA256 != "" || f.IDs != nil || f.Flagged {
 		state = "+state = "
 	}
 	switch len(f.States) {

@@ -190,6 +190,49 @@ CREATE INDEX triggers_open ON triggers(id) WHERE ended IS NULL;
 `, `
 -- what the flows of a capture were, in a few lines for people
 ALTER TABLE captures ADD COLUMN summary TEXT NOT NULL DEFAULT '';
+`, `
+-- what sources said of indicators; key is a digest of source, type and value, so
+-- that a long value lies in the table only, and seq tells what is oldest
+CREATE TABLE verdicts (
+	seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+	key     BLOB NOT NULL UNIQUE,
+	source  TEXT NOT NULL,
+	type    TEXT NOT NULL,
+	value   TEXT NOT NULL,
+	known   INTEGER NOT NULL CHECK (known IN (0, 1)),
+	answer  TEXT NOT NULL,
+	at      INTEGER NOT NULL,
+	expires INTEGER NOT NULL
+) STRICT;
+
+-- the indicators of captures with verdicts that count; gone says that it is none
+-- any more, and keeps what was done for it
+ALTER TABLE captures ADD COLUMN findings INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX captures_flagged ON captures(id) WHERE findings > 0;
+CREATE TABLE findings (
+	id         INTEGER PRIMARY KEY AUTOINCREMENT,
+	capture    INTEGER NOT NULL REFERENCES captures(id),
+	type       TEXT NOT NULL,
+	value      TEXT NOT NULL,
+	frame      INTEGER NOT NULL,
+	count      INTEGER NOT NULL,
+	rating     REAL NOT NULL,
+	confidence INTEGER NOT NULL,
+	data       TEXT NOT NULL,
+	found      INTEGER NOT NULL,
+	gone       INTEGER NOT NULL DEFAULT 0 CHECK (gone IN (0, 1)),
+	UNIQUE (capture, type, value)
+) STRICT;
+
+-- what is done for a finding on the other side, once each; no row: not begun
+CREATE TABLE acts (
+	finding INTEGER NOT NULL REFERENCES findings(id),
+	name    TEXT NOT NULL,
+	state   TEXT NOT NULL CHECK (state IN ('pending', 'started', 'done', 'failed')),
+	error   TEXT NOT NULL DEFAULT '',
+	updated INTEGER NOT NULL,
+	PRIMARY KEY (finding, name)
+) STRICT, WITHOUT ROWID;
 `}
 
 // schemaProbe fails when a table or column that this version uses is missing.
@@ -204,6 +247,9 @@ var schemaProbe = []string{
 	`SELECT path, stamp, capture FROM files LIMIT 0`,
 	`SELECT seq, time, name, capture, data FROM events LIMIT 0`,
 	`SELECT ` + triggerColumns + ` FROM triggers LIMIT 0`,
+	`SELECT ` + verdictColumns + `, seq, key FROM verdicts LIMIT 0`,
+	`SELECT ` + findingColumns + `, capture, gone FROM findings LIMIT 0`,
+	`SELECT finding, name, state, error, updated FROM acts LIMIT 0`,
 }
 
 // migrate brings the ledger to the current version in one transaction: after a

@@ -69,6 +69,10 @@ func makeExample(t testing.TB, l *Ledger) {
 	_, err := l.AddTrigger(ctx, Trigger{Asked: l.now(), From: l.now().Add(-time.Hour), To: l.now(), By: "signal", Reason: "slow"})
 	ok(t, err)
 	ok(t, l.EndTrigger(ctx, 1, TriggerResult{Captures: []int64{2}}))
+	answered(t, l, "tc", Verdict{VerdictKey: VerdictKey{"host", "bad.example"}, Answer: []byte(`[1]`), At: l.now()}, Verdict{VerdictKey: VerdictKey{"host", "clean.example"}, At: l.now()})
+	setFindings(t, l, r[1].ID, finding("bad.example", 4.5))
+	_, err = l.BeginAct(ctx, 1, "annotation")
+	ok(t, err)
 	ok(t, l.EventsWritten(ctx, 3, "0123"))
 	ok(t, l.SetPause(ctx, Pause{Destination: dest, Class: "quota", Reason: "full", Since: l.now(), Until: l.now().Add(time.Hour)}))
 }
@@ -85,6 +89,17 @@ func checkExample(t testing.TB, l *Ledger, version int) {
 	triggers, err := l.Triggers(t.Context(), time.Time{})
 	if ok(t, err); version >= 4 && (len(triggers) != 1 || triggers[0].Ended.IsZero() || triggers[0].Captures[0] != 2 || triggers[0].By != "signal") {
 		t.Errorf("%+v", triggers)
+	}
+	if version >= 6 {
+		var v []Verdict
+		for one, err := range l.ListVerdicts(t.Context(), VerdictFilter{Known: true}) {
+			ok(t, err)
+			v = append(v, one)
+		}
+		f := findings(t, l, 2)
+		if len(v) != 1 || string(v[0].Answer) != "[1]" || len(f) != 1 || f[0].Rating != 4.5 || f[0].Acts["annotation"].State != ActStarted || get(t, l, 2).Findings != 1 {
+			t.Errorf("verdicts %+v, findings %+v", v, f)
+		}
 	}
 	var states []State
 	for c, err := range l.List(t.Context(), Filter{}) {
