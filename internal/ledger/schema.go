@@ -233,6 +233,10 @@ CREATE TABLE acts (
 	updated INTEGER NOT NULL,
 	PRIMARY KEY (finding, name)
 ) STRICT, WITHOUT ROWID;
+`, `
+-- how many indicators of a capture were not answered for, and are asked again
+ALTER TABLE captures ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX captures_unanswered ON captures(id) WHERE unanswered > 0;
 `}
 
 // schemaProbe fails when a table or column that this version uses is missing.
@@ -250,6 +254,7 @@ var schemaProbe = []string{
 	`SELECT ` + verdictColumns + `, seq, key FROM verdicts LIMIT 0`,
 	`SELECT ` + findingColumns + `, capture, gone FROM findings LIMIT 0`,
 	`SELECT finding, name, state, error, updated FROM acts LIMIT 0`,
+	`SELECT unanswered FROM captures LIMIT 0`,
 }
 
 // migrate brings the ledger to the current version in one transaction: after a
