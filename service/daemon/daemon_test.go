@@ -28,10 +28,11 @@ func TestDays(t *testing.T) {
 		// Ten minutes between scans, or looking at a month's files would be all
 		// that this test does.
 		r := start(t, zerolog.Nop(), func(c *service.Config) { c.Watch[0].Rescan = config.Duration(10 * time.Minute) })
+		r.put(t, "first.pcap", -1) // with which the store of sightings is opened
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		before := runtime.NumGoroutine()
-		files := 0
+		files := 1
 		for hour := range *simulated * 24 {
 			switch {
 			case hour%24 == 20, hour == 24:
