@@ -20,10 +20,12 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"capagent/enrich/indicator"
 	"capagent/internal/audit"
 	"capagent/internal/failure"
 	"capagent/internal/ledger"
 	"capagent/internal/safefile"
+	"capagent/service/lookup"
 	"capagent/upload"
 )
 
@@ -33,6 +35,8 @@ type Agent struct {
 	Ledger   *ledger.Ledger
 	Pipeline *Pipeline
 	Client   *upload.Client
+
+	Lookup *lookup.Lookup // nil: indicators are not looked up
 
 	step    *upload.Step
 	audit   *audit.Log // nil where the ledger is not this Agent's own
@@ -77,7 +81,8 @@ func Assemble(cfg Config, l *ledger.Ledger, version string, policy Policy, log z
 		Config: cfg.CloudShark, Client: client, Ledger: l, Host: cfg.Agent.Name, Log: log, OnBytes: a.moved,
 	})
 	a.Pipeline = NewPipeline(l, policy, log, a.step)
-	return a, nil
+	a.Lookup, err = newLookup(cfg, l, version, log)
+	return a, err
 }
 
 // Close ends the agent's use of the ledger.
@@ -158,6 +163,8 @@ type AddOptions struct {
 	Case    string
 	Live    *ledger.Live // of a file that the agent captured
 	Policy  bool         // [policy] decides whether it is sent
+	// Later is told of a capture that is to be looked up; when it is nil, Add does so.
+	Later func(ledger.Capture, []indicator.Indicator)
 }
 
 // Add inspects the file at path and records it. A file that is no capture, or
@@ -194,7 +201,9 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 	default:
 		found.State, found.Reason = Sort(found.Inspection)
 		if opts.Policy {
-			found.State, found.Reason = a.Config.Policy.Sort(found.State, found.Reason)
+			found.State, found.Reason = a.Config.Policy.Sort(found.State, found.Reason, a.Explains())
+		} else if found.State == ledger.Queued && a.Explains() {
+			found.State, found.Reason = ledger.Sealed, SealedReason
 		}
 		if found.State == ledger.Done {
 			reason = permanent("empty", errors.New(found.Reason))
@@ -208,6 +217,11 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 		return c, err
 	}
 	Sight(ctx, a.Ledger, a.log, known[0].ID, looked.Sightings())
+	if c := known[0].Capture; c.State == ledger.Sealed && opts.Later != nil {
+		opts.Later(c, looked.Indicators)
+	} else if c.State == ledger.Sealed {
+		return a.now(ctx, c, looked.Indicators)
+	}
 	return known[0].Capture, reason
 }
 

@@ -133,10 +133,10 @@ func (d *Door) succeeded(ledger.Capture) {
 // ownClasses are failures that say nothing of the destination.
 var ownClasses = []string{"unreadable", "changed", "panic", "unknown"}
 
-func (d *Door) failed(f *failure.Error, c ledger.Capture, attempt Attempt) verdict {
+func (d *Door) failed(f *failure.Error, c ledger.Capture, attempt Attempt) ruling {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	v := verdict{next: time.Now().Add(max(delay(d.patience.First, d.patience.Longest, 2, attempt.Ever), f.RetryAfter))}
+	v := ruling{next: time.Now().Add(max(delay(d.patience.First, d.patience.Longest, 2, attempt.Ever), f.RetryAfter))}
 	own := slices.Contains(ownClasses, f.Class)
 	others := !attempt.Before.IsZero() && !d.lastSuccess.Before(attempt.Before)
 	switch {

@@ -52,9 +52,9 @@ func (g *Gate) succeeded(ledger.Capture) {
 	g.since = time.Time{}
 }
 
-func (g *Gate) failed(f *failure.Error, c ledger.Capture, attempt Attempt) verdict {
+func (g *Gate) failed(f *failure.Error, c ledger.Capture, attempt Attempt) ruling {
 	now := time.Now()
-	v := verdict{
+	v := ruling{
 		next:      now.Add(max(delay(g.retrying.First, g.retrying.Longest, 1.5, attempt.InProcess), f.RetryAfter)),
 		permanent: f.Kind == failure.Permanent,
 	}

@@ -39,7 +39,7 @@ type Policy interface {
 	waits() bool
 	succeeded(c ledger.Capture)
 	// failed judges a failure of c; attempt counts from 1.
-	failed(f *failure.Error, c ledger.Capture, attempt Attempt) verdict
+	failed(f *failure.Error, c ledger.Capture, attempt Attempt) ruling
 }
 
 // Attempt counts the attempts at one step of one capture.
@@ -49,8 +49,8 @@ type Attempt struct {
 	Before    time.Time // when the last one before this failed, zero when none did
 }
 
-// verdict is what follows a failure.
-type verdict struct {
+// ruling is what follows a failure.
+type ruling struct {
 	next      time.Time // no attempt before
 	permanent bool      // the capture is parked
 	uncounted bool      // the capture is not to blame

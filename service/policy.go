@@ -15,27 +15,34 @@ import (
 // PolicyConfig is the table [policy]: which captures leave the machine, of those
 // that `capagent run` finds or takes. What a person uploads or imports always does.
 type PolicyConfig struct {
-	Upload     string          `toml:"upload"`       // UploadAll or UploadTriggered
+	Upload     string          `toml:"upload"`       // UploadAll, UploadFlagged or UploadTriggered
 	Before     config.Duration `toml:"before"`       // of a trigger that does not say it
 	After      config.Duration `toml:"after"`        // likewise
 	MaxPerHour int             `toml:"max_per_hour"` // triggers; 0: no limit
+	MaxDelay   config.Duration `toml:"max_delay"`    // for how long looking indicators up may hold a capture back
 }
 
 // The values of PolicyConfig.Upload.
 const (
 	UploadAll       = "all"
 	UploadTriggered = "triggered"
-	uploadFlagged   = "flagged"
+	UploadFlagged   = "flagged"
 )
 
 // SourceTrigger is the source of captures that a trigger made.
 const SourceTrigger = "trigger"
 
+// SealedReason is why a capture is neither queued nor held yet.
+const SealedReason = "its indicators are being looked up"
+
+// FlaggedReason is why a capture is held by UploadFlagged.
+const FlaggedReason = `policy.upload is "flagged": nothing was found in it that is known to be bad`
+
 // HeldReason is why a capture is held by UploadTriggered.
 const HeldReason = `policy.upload is "triggered": kept here until a trigger asks for its time`
 
 func defaultPolicy() PolicyConfig {
-	return PolicyConfig{Upload: UploadAll, Before: config.Duration(5 * time.Minute), After: config.Duration(time.Minute), MaxPerHour: 6}
+	return PolicyConfig{Upload: UploadAll, Before: config.Duration(5 * time.Minute), After: config.Duration(time.Minute), MaxPerHour: 6, MaxDelay: config.Duration(30 * time.Second)}
 }
 
 // Held says that captures wait for a trigger.
@@ -84,10 +91,13 @@ func CheckWindow(before, after time.Duration) error {
 func (c *Config) checkPolicy() []error {
 	var errs []error
 	bad := func(key, format string, args ...any) { errs = append(errs, c.Loaded.Errorf(key, format, args...)) }
-	if p := c.Policy; p.Upload == uploadFlagged {
-		bad("policy.upload", `expected "all" or "triggered": nothing flags captures yet`)
-	} else if err := c.Loaded.OneOf("policy.upload", p.Upload, UploadAll, UploadTriggered); err != nil {
+	if err := c.Loaded.OneOf("policy.upload", c.Policy.Upload, UploadAll, UploadFlagged, UploadTriggered); err != nil {
 		errs = append(errs, err)
+	} else if c.Policy.Upload == UploadFlagged && !c.LooksUp() {
+		bad("policy.upload", `"flagged" needs a [threatconnect] or a [[list]]: nothing flags captures otherwise`)
+	}
+	if d := c.Policy.MaxDelay.Std(); d < 0 || d > time.Hour {
+		bad("policy.max_delay", "expected 1h at most")
 	}
 	if err := CheckWindow(c.Policy.Before.Std(), c.Policy.After.Std()); err != nil {
 		bad("policy.before", "with policy.after: %w", err)
@@ -126,10 +136,24 @@ func (c *Config) checkPolicy() []error {
 	return errs
 }
 
-// Sort says of a capture that was found where its life begins.
-func (p *PolicyConfig) Sort(state ledger.State, reason string) (ledger.State, string) {
-	if p.Held() && state == ledger.Queued {
+// Sort says of a capture that was found where its life begins; looked says that its
+// indicators will be looked up.
+func (p *PolicyConfig) Sort(state ledger.State, reason string, looked bool) (ledger.State, string) {
+	switch {
+	case state != ledger.Queued:
+		return state, reason
+	case p.Held():
 		return ledger.Held, HeldReason
+	case looked:
+		return ledger.Sealed, SealedReason
 	}
 	return state, reason
+}
+
+// Decide says of a capture with so many findings where it goes.
+func (p *PolicyConfig) Decide(findings int) (ledger.State, string) {
+	if p.Upload == UploadFlagged && findings == 0 {
+		return ledger.Held, FlaggedReason
+	}
+	return ledger.Queued, ""
 }

@@ -30,6 +30,7 @@ type Config struct {
 	MaxSize      config.Size     `toml:"max_size"`    // larger captures are split, 0 for no limit
 	MaxPackets   int64           `toml:"max_packets"` // captures of more packets are split, 0 for no limit
 	Stream       bool            `toml:"stream"`      // live captures go out while they are written
+	Annotate     bool            `toml:"annotate"`    // findings are put onto the packets of the session
 	Timeout      config.Duration `toml:"timeout"`     // without a byte in either direction
 	AllowHTTP    bool            `toml:"allow_http"`
 	CAFile       string          `toml:"ca_file"`
@@ -63,6 +64,7 @@ func DefaultConfig() Config {
 		Name:        "{host}-{source}-{first}-{sha}",
 		Method:      MethodPut,
 		Concurrency: 2,
+		Annotate:    true,
 		Timeout:     config.Duration(httpx.DefaultIdleTimeout),
 	}
 }

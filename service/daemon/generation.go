@@ -21,6 +21,7 @@ type generation struct {
 	door    *service.Door
 	sender  *sender
 	intake  *intake
+	looker  *looker
 	folders []*folder
 	stop    context.CancelFunc // ends the taking, not what is on its way
 }
@@ -59,7 +60,10 @@ func (d *Daemon) generation(cfg service.Config) (*generation, error) {
 	g.sender = newSender(g.agent, g.door, d.log)
 	g.sender.troubled = d.troubled
 	g.sender.ended = func(ctx context.Context, c ledger.Capture, err error) { d.ended(ctx, g, c, err) }
+	g.looker = newLooker(g.agent, g.door, d.log)
+	g.looker.problems, g.looker.troubled, g.looker.decided = d.problems, d.troubled, func() { g.sender.poke(); d.keeper.pokeAudit(); poke(d.keeper.sweepWake) }
 	g.intake = newIntake(g.agent, d.log)
+	g.intake.looker = g.looker
 	g.intake.problems, g.intake.troubled, g.intake.recorded = d.problems, d.troubled, func(ctx context.Context, f *folder, r ledger.Registered) { d.recorded(ctx, g, f, r) }
 	for _, w := range cfg.Watch {
 		g.folders = append(g.folders, newFolder(w, d.ledger, g.intake, d.log, d.opts.noEvents))
@@ -87,6 +91,7 @@ func (d *Daemon) begin(g *generation) {
 		var parts sync.WaitGroup
 		parts.Go(func() { g.sender.run(taking, d.work) })
 		parts.Go(func() { g.intake.run(taking) })
+		parts.Go(func() { g.looker.run(taking) })
 		for _, f := range g.folders {
 			parts.Go(func() {
 				if err := f.watcher.Run(taking); err != nil {
@@ -184,6 +189,9 @@ func (d *Daemon) ended(ctx context.Context, g *generation, c ledger.Capture, err
 	if err == nil {
 		d.fine()
 		d.keeper.after(g, f, c)
+		if c.Findings > 0 {
+			poke(g.looker.annotate)
+		}
 		return
 	}
 	fail := failure.As(err)

@@ -38,8 +38,9 @@ const maxReaders = 4
 // intake brings settled files into the ledger: it reads each once, and records
 // what it is. A file that can't be read or recorded now is handed over again.
 type intake struct {
-	agent *service.Agent
-	log   zerolog.Logger
+	agent  *service.Agent
+	looker *looker
+	log    zerolog.Logger
 	// troubled is told of errors that are the machine's, with what was concerned,
 	// and of nil when a recording went well.
 	troubled func(error)
@@ -69,6 +70,7 @@ type result struct {
 	settled
 	found     ledger.Found
 	other     bool
+	looked    service.Looked
 	sightings []ledger.Sighting // room for them was asked of intake.held
 }
 
@@ -134,7 +136,7 @@ func (in *intake) read(ctx context.Context, f settled) {
 	default:
 		in.problems.clear("unreadable", f.Path)
 		r.found = in.found(&r.settled, looked.Inspection, err)
-		r.sightings = looked.Sightings()
+		r.looked, r.sightings = looked, looked.Sightings()
 		if in.held.Acquire(ctx, r.weight()) != nil {
 			return
 		}
@@ -220,11 +222,12 @@ func (in *intake) found(f *settled, inspection ledger.Inspection, unfit error) l
 		Source: f.folder.config.Source(), Path: f.Path, Name: f.Name, Destination: in.agent.Destination(),
 		Inspection: inspection, Stamp: string(f.Stamp),
 	}
-	found.State, found.Reason = in.agent.Config.Policy.Sort(service.Sort(inspection))
+	state, reason := service.Sort(inspection)
+	found.State, found.Reason = in.agent.Config.Policy.Sort(state, reason, in.agent.Explains())
 	if unfit != nil {
 		found.State, found.Reason = ledger.Quarantined, unfit.Error()
 	}
-	if found.State != ledger.Queued && found.State != ledger.Held {
+	if found.State != ledger.Queued && found.State != ledger.Held && found.State != ledger.Sealed {
 		f.dropCopy()
 	}
 	if f.copied != "" {
@@ -305,6 +308,9 @@ func (in *intake) write(ctx context.Context, some []result) error {
 	for i, r := range known {
 		service.Sight(ctx, in.agent.Ledger, in.log, r.ID, from[i].sightings)
 		in.recorded(ctx, from[i].folder, r)
+		if r.State == ledger.Sealed {
+			in.looker.put(r.Capture, from[i].looked.Indicators)
+		}
 	}
 	return nil
 }

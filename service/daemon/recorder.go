@@ -165,7 +165,7 @@ func (r *recorder) record(ctx context.Context, s *spooled) (again bool) {
 		return r.salvage(path)
 	}
 	g := r.d.current()
-	c, err := g.agent.Add(ctx, path, service.AddOptions{Source: s.source, Owned: true, Live: liveOf(s.sealed), Policy: true, Name: s.session})
+	c, err := g.agent.Add(ctx, path, service.AddOptions{Source: s.source, Owned: true, Live: liveOf(s.sealed), Policy: true, Name: s.session, Later: g.looker.put})
 	file := filepath.Base(path)
 	about := strings.TrimPrefix(s.source, service.CapturePrefix) + " " + file // so it is the capture's problem
 	switch f := failure.As(err); {

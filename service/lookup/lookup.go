@@ -58,9 +58,16 @@ type Result struct {
 	Err      error             // why
 }
 
-// Indicators asks all sources of what a capture holds, until ctx is over.
-func (l *Lookup) Indicators(ctx context.Context, list []indicator.Indicator) Result {
+// Indicators asks all sources of what a capture holds: remote ones until deadline,
+// which may be zero for none. What is remembered of them is told also after it.
+func (l *Lookup) Indicators(ctx context.Context, deadline time.Time, list []indicator.Indicator) Result {
 	queries := l.Choose(list)
+	remote := ctx
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		remote, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
 	answers := gathered{verdicts: map[verdict.Query][]verdict.Verdict{}}
 	var group sync.WaitGroup
 	for _, s := range l.Lists {
@@ -70,7 +77,7 @@ func (l *Lookup) Indicators(ctx context.Context, list []indicator.Indicator) Res
 		})
 	}
 	for _, r := range l.Remotes {
-		group.Go(func() { l.remote(ctx, r, queries, &answers) })
+		group.Go(func() { l.remote(ctx, remote, r, queries, &answers) })
 	}
 	group.Wait()
 	return Result{
@@ -79,14 +86,14 @@ func (l *Lookup) Indicators(ctx context.Context, list []indicator.Indicator) Res
 	}
 }
 
-// remote asks a service of what it was not asked lately.
-func (l *Lookup) remote(ctx context.Context, r Remote, queries []verdict.Query, to *gathered) {
+// remote asks a service of what it was not asked lately, until asking is over.
+func (l *Lookup) remote(ctx, asking context.Context, r Remote, queries []verdict.Query, to *gathered) {
 	known, rest, err := l.remembered(ctx, r.Name(), queries)
 	to.add(r.Name(), len(known), known, err)
 	if len(rest) == 0 {
 		return
 	}
-	got, err := r.Look(ctx, rest)
+	got, err := r.Look(asking, rest)
 	to.add(r.Name(), len(rest), got, err)
 	if err := l.remember(context.WithoutCancel(ctx), r, got); err != nil {
 		to.add(r.Name(), 0, nil, err)

@@ -1,0 +1,267 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"capagent/enrich/indicator"
+	"capagent/enrich/verdict"
+	"capagent/internal/failure"
+	"capagent/internal/ledger"
+	"capagent/service/lookup"
+	"capagent/upload"
+)
+
+// maxAnnotations is how many packets of a session are annotated, those of the worst
+// findings: each is a request.
+const maxAnnotations = 20
+
+// maxThreats is how many bytes of a session's comment tell of findings.
+const maxThreats = 1200
+
+// Explains says that indicators are looked up.
+func (a *Agent) Explains() bool { return a.Lookup != nil }
+
+// Explain looks the indicators of a capture up, until max_delay after since, and records
+// what it came to: its findings, and the tags and lines of its session. That a
+// source did not answer is no error: the result says so, and Late asks again.
+func (a *Agent) Explain(ctx context.Context, c ledger.Capture, list []indicator.Indicator, since time.Time) (lookup.Result, error) {
+	result := a.Lookup.Indicators(ctx, since.Add(a.Config.Policy.MaxDelay.Std()), list)
+	if ctx.Err() != nil {
+		return result, ctx.Err()
+	}
+	return result, a.explained(ctx, c, result)
+}
+
+// explained records what looking up has come to.
+func (a *Agent) explained(ctx context.Context, c ledger.Capture, r lookup.Result) error {
+	rows := make([]ledger.Finding, 0, len(r.Findings))
+	for _, f := range r.Findings[:min(len(r.Findings), ledger.MaxFindings)] {
+		row, err := findingRow(f)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) > 0 || c.Findings > 0 {
+		if err := a.Ledger.SetFindings(ctx, c.ID, rows); err != nil {
+			return err
+		}
+	}
+	tags, summary := c.Tags, c.Summary
+	if len(r.Findings) > 0 && c.SessionID == "" {
+		tags = append(slices.Clone(tags), verdict.Tags(r.Findings, upload.MaxTags-len(tags))...)
+		summary = verdict.Summary(r.Findings, maxThreats) + "\n" + summary
+	}
+	return a.Ledger.Explain(ctx, c.ID, tags, strings.TrimSpace(summary), r.Missing)
+}
+
+// findingData is what the ledger keeps of a finding besides its columns.
+type findingData struct {
+	First    time.Time         `json:"first"`
+	Last     time.Time         `json:"last"`
+	Role     uint64            `json:"role"`
+	Filter   string            `json:"filter"` // Wireshark's display filter
+	Note     string            `json:"note"`   // for the frame
+	Verdicts []verdict.Verdict `json:"verdicts"`
+}
+
+func findingRow(f verdict.Finding) (ledger.Finding, error) {
+	i, w := f.Indicator, f.Worst()
+	data, err := json.Marshal(findingData{i.FirstTime(), i.LastTime(), uint64(i.Role), verdict.DisplayFilter(i), verdict.Annotation(f), f.Verdicts})
+	return ledger.Finding{
+		VerdictKey: ledger.VerdictKey{Type: i.Type.String(), Value: i.Value},
+		Frame:      i.First.Frame, Count: i.Count, Rating: w.Rating, Confidence: w.Confidence, Data: data,
+	}, err
+}
+
+// Late asks again of what a capture holds, without a deadline of its own, and
+// releases the capture if that was what it waited for.
+func (a *Agent) Late(ctx context.Context, id int64) (lookup.Result, error) {
+	c, err := a.Ledger.Get(ctx, id)
+	if err != nil {
+		return lookup.Result{}, err
+	}
+	list, err := a.Indicators(ctx, id)
+	if err != nil {
+		return lookup.Result{}, err
+	}
+	result := a.Lookup.Indicators(ctx, time.Time{}, list)
+	if ctx.Err() != nil {
+		return result, ctx.Err()
+	}
+	if err := a.explained(ctx, c, result); err != nil {
+		return result, err
+	}
+	if c.State == ledger.Held && c.Reason == FlaggedReason && len(result.Findings) > 0 {
+		return result, a.Ledger.SetState(ctx, id, ledger.Queued, "")
+	}
+	return result, nil
+}
+
+// Indicators are those that the ledger knows of a capture.
+func (a *Agent) Indicators(ctx context.Context, id int64) ([]indicator.Indicator, error) {
+	sightings, err := a.Ledger.Sightings(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]indicator.Indicator, 0, len(sightings))
+	for _, s := range sightings {
+		if t, ok := indicator.ParseType(s.Type); ok {
+			list = append(list, indicator.Indicator{
+				Type: t, Value: s.Value, Role: indicator.Role(s.Role), Count: s.Count,
+				First: indicator.At{Frame: s.FirstFrame, Time: s.First.UnixNano()}, Last: s.Last.UnixNano(),
+			})
+		}
+	}
+	return list, nil
+}
+
+// Decide says what becomes of a capture that was looked up.
+func (a *Agent) Decide(ctx context.Context, id int64, findings int) error {
+	state, reason := a.Config.Policy.Decide(findings)
+	return a.Ledger.SetState(ctx, id, state, reason)
+}
+
+// Annotation is the act of putting a finding onto its packet.
+const Annotation = "annotation"
+
+// Annotate puts the findings of a capture onto the packets of its session, each
+// once. An error of kind Retry or Pause says that some are left for later.
+func (a *Agent) Annotate(ctx context.Context, id int64) error {
+	c, err := a.Ledger.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	findings, err := a.Ledger.Findings(ctx, id)
+	if err != nil || len(findings) == 0 {
+		return err
+	}
+	parts, err := Parts(ctx, a.Ledger, c)
+	if err != nil {
+		return err
+	}
+	n := annotator{a: a, notes: map[string][]upload.Annotation{}}
+	for i, f := range findings {
+		state := f.Acts[Annotation].State
+		if state == ledger.ActDone || state == ledger.ActFailed {
+			continue
+		}
+		session, frame := place(c, parts, f.Frame)
+		if !a.Config.CloudShark.Annotate || i >= maxAnnotations || session == "" {
+			if err := n.give(ctx, f.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := n.one(ctx, f, session, frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place returns the session that holds a frame of a capture, and its number there.
+func place(c ledger.Capture, parts []ledger.Part, frame int64) (session string, in int64) {
+	if len(parts) < 2 {
+		return c.SessionID, frame
+	}
+	for _, p := range parts {
+		if frame <= p.Packets {
+			return p.SessionID, frame
+		}
+		frame -= p.Packets
+	}
+	return "", 0
+}
+
+type annotator struct {
+	a     *Agent
+	notes map[string][]upload.Annotation // by session, as they are there
+}
+
+// give says of a finding that it gets no annotation: there are more than are wanted.
+func (n *annotator) give(ctx context.Context, finding int64) error {
+	if _, err := n.a.Ledger.BeginAct(ctx, finding, Annotation); err != nil {
+		return err
+	}
+	return n.a.Ledger.EndAct(ctx, finding, Annotation, ledger.ActFailed, "more findings than annotations are wanted")
+}
+
+func (n *annotator) one(ctx context.Context, f ledger.Finding, session string, frame int64) error {
+	var data findingData
+	if err := json.Unmarshal(f.Data, &data); err != nil {
+		return fmt.Errorf("finding %d: %w", f.ID, err)
+	}
+	notes, known := n.notes[session]
+	if !known {
+		var err error
+		if notes, err = n.a.Client.Annotations(ctx, session); err != nil {
+			return n.ended(ctx, f.ID, err)
+		}
+		n.notes[session] = notes
+	}
+	text := data.Note
+	at := slices.IndexFunc(notes, func(o upload.Annotation) bool { return o.Frame == frame })
+	if at >= 0 {
+		// A packet has one text: what is there stays, whoever wrote it.
+		if strings.Contains(notes[at].Text, text) {
+			return n.ended(ctx, f.ID, nil)
+		}
+		text = notes[at].Text + " | " + text
+	}
+	if len(text) > upload.MaxAnnotation {
+		return n.give(ctx, f.ID)
+	}
+	if _, err := n.a.Ledger.BeginAct(ctx, f.ID, Annotation); err != nil {
+		return err
+	}
+	err := n.a.Client.Annotate(ctx, session, upload.Annotation{Frame: frame, Text: text})
+	if err == nil {
+		if at >= 0 {
+			notes[at].Text = text
+		} else {
+			n.notes[session] = append(notes, upload.Annotation{Frame: frame, Text: text})
+		}
+	}
+	return n.ended(ctx, f.ID, err)
+}
+
+// ended records how the act for a finding went. An error that will not change is
+// recorded, and is none for the caller.
+func (n *annotator) ended(ctx context.Context, finding int64, err error) error {
+	if _, begun := n.a.Ledger.BeginAct(ctx, finding, Annotation); begun != nil {
+		return begun
+	}
+	switch f := failure.As(err); {
+	case err == nil:
+		return n.a.Ledger.EndAct(ctx, finding, Annotation, ledger.ActDone, "")
+	case f.Kind == failure.Permanent || f.Class == upload.ClassNoPermission:
+		return n.a.Ledger.EndAct(ctx, finding, Annotation, ledger.ActFailed, f.Error())
+	default:
+		if e := n.a.Ledger.EndAct(ctx, finding, Annotation, ledger.ActPending, f.Error()); e != nil {
+			return e
+		}
+		return err
+	}
+}
+
+// now looks a capture up that a person handed over, and queues it whatever was
+// found.
+func (a *Agent) now(ctx context.Context, c ledger.Capture, list []indicator.Indicator) (ledger.Capture, error) {
+	result, err := a.Explain(ctx, c, list, time.Now())
+	if err != nil {
+		return c, err
+	}
+	if result.Err != nil {
+		a.log.Warn().Err(result.Err).Str("class", "lookup").Int("unanswered", result.Missing).Msg("not all indicators were answered for; the upload goes on")
+	}
+	if err := a.Ledger.SetState(ctx, c.ID, ledger.Queued, ""); err != nil {
+		return c, err
+	}
+	return a.Ledger.Get(ctx, c.ID)
+}
