@@ -9,9 +9,10 @@ import (
 )
 
 // DisplayFilter returns the Wireshark display filter that selects the packets of an
-// indicator: where it was seen, by its roles. What has no field (a file, a
-// certificate) is selected by the number of its first frame, and so is, besides, a
-// value of which the packets may hold another form.
+// indicator, by its roles, and in any case its first frame: a file and a certificate
+// have no field, a value may lie in the packets in another form, and Wireshark may
+// take a protocol on an unusual port for another. Where frames are counted in another
+// way, as in a part of a capture, First.Frame is that of the part, or 0.
 func DisplayFilter(i indicator.Indicator) string {
 	var any []string
 	switch i.Type {
@@ -30,16 +31,11 @@ func DisplayFilter(i indicator.Indicator) string {
 	case indicator.JA4:
 		any = is(i.Value, "tls.handshake.ja4")
 	}
-	if len(any) == 0 || !verbatim(i.Value) {
+	const headers = indicator.Source | indicator.Destination
+	if sure := i.Type == indicator.Address && i.Role&headers != 0; !sure && i.First.Frame > 0 {
 		any = append(any, fmt.Sprintf("frame.number == %d", i.First.Frame))
 	}
 	return strings.Join(any, " or ")
-}
-
-// verbatim says whether packets hold a value as it is, but for the case of names.
-// Escapes (\065, \x00, %20) may stand for the byte, and xn-- for UTF-8.
-func verbatim(value string) bool {
-	return !strings.ContainsAny(value, `\%`) && !strings.Contains(value, "xn--")
 }
 
 // maxFilter is the longest value that is compared as a whole; of a longer one it is
@@ -120,9 +116,6 @@ func hostFilter(i indicator.Indicator) (any []string) {
 	if i.Role&indicator.NetBIOS != 0 { // WORKGROUP<1d> (Local Master Browser)
 		any = append(any, "lower(nbns.name) contains "+quoted(i.Value))
 	}
-	if i.Role&indicator.DHCPName != 0 { // its parts may lie in two options
-		any = append(any, fmt.Sprintf("frame.number == %d", i.First.Frame))
-	}
 	return any
 }
 
@@ -154,8 +147,7 @@ func emailFilter(i indicator.Indicator) (any []string) {
 	for _, field := range []string{"smtp.req.parameter", "imf.from", "imf.to", "imf.cc", "imf.address"} {
 		any = append(any, "lower("+field+") contains "+quoted(clip(strings.ToLower(i.Value), maxFilter)))
 	}
-	// In a message that Wireshark has only a part of, no field has it.
-	return append(any, fmt.Sprintf("frame.number == %d", i.First.Frame))
+	return any
 }
 
 // quoted returns a text as display filters have it. Nothing in it ends the text
