@@ -7,7 +7,7 @@
 //
 // The client follows no redirect, repeats no request that has a body, checks
 // certificates always, talks plain HTTP to this machine only (unless allowed),
-// reads at most 1 MiB of a reply, and gives up when no byte moves for the idle
+// reads at most 1 MiB of a reply (or MaxReply), and gives up when no byte moves for the idle
 // timeout. It speaks HTTP/1.1 only: one connection carries one upload, so a
 // broken one concerns one capture, and no per-stream window throttles it.
 //
@@ -37,9 +37,9 @@ import (
 // "/api/v1/-/upload".
 const Placeholder = "-"
 
-// Limits that no option changes.
+// Limits.
 const (
-	MaxReply       = 1 << 20  // bytes of a reply's body that are read
+	MaxReply       = 1 << 20  // bytes of a reply's body that are read, unless Options say else
 	maxReplyHeader = 64 << 10 // bytes of a reply's header
 	copyBuffer     = 256 << 10
 	keepIdle       = 90 * time.Second
@@ -74,6 +74,7 @@ type Options struct {
 	IdleTimeout time.Duration
 	Bandwidth   int64 // bytes/s of all request bodies together, 0 for no limit
 	MaxConns    int   // connections to one host at a time, 0 for no limit
+	MaxReply    int64 // bytes of a reply's body that are read, 0 for the constant of that name
 
 	Connecting Connecting // is told of each connection; nil: nobody is
 
@@ -94,7 +95,7 @@ type Client struct {
 type Reply struct {
 	Status int
 	Header http.Header
-	Body   []byte // at most MaxReply bytes
+	Body   []byte // at most Options.MaxReply bytes
 	Err    error  // why this is not a whole answer to a whole request, nil when it is
 }
 
@@ -107,6 +108,9 @@ func newClient(o Options, proxy func(*http.Request) (*url.URL, error)) (*Client,
 	}
 	if o.IdleTimeout <= 0 {
 		o.IdleTimeout = DefaultIdleTimeout
+	}
+	if o.MaxReply <= 0 {
+		o.MaxReply = MaxReply
 	}
 	config, err := tlsConfig(o.CAFile, o.Pins)
 	if err != nil {
@@ -183,13 +187,13 @@ func (c *Client) Do(req *http.Request) (*Reply, error) {
 	w.answered()
 	resp.Request = req
 	reply := &Reply{Status: resp.StatusCode, Header: resp.Header}
-	reply.Body, err = io.ReadAll(io.LimitReader(resp.Body, MaxReply+1))
+	reply.Body, err = io.ReadAll(io.LimitReader(resp.Body, c.opts.MaxReply+1))
 	switch {
 	case err != nil:
 		reply.Err = c.why(ctx, req, nil, err)
-	case len(reply.Body) > MaxReply:
-		reply.Body = reply.Body[:MaxReply]
-		reply.Err = &failure.Error{Class: ClassNetwork, Err: fmt.Errorf("the reply is longer than %d bytes", MaxReply)}
+	case int64(len(reply.Body)) > c.opts.MaxReply:
+		reply.Body = reply.Body[:c.opts.MaxReply]
+		reply.Err = &failure.Error{Class: ClassNetwork, Err: fmt.Errorf("the reply is longer than %d bytes", c.opts.MaxReply)}
 	}
 	_ = resp.Body.Close()
 	if own := sent.failed(); own != nil {
