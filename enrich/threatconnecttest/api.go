@@ -47,8 +47,32 @@ func init() {
 	routes = []route{
 		{"GET", "v3/indicators", "v3.indicators", (*call).v3Indicators},
 		{"GET", "v3/indicators/*", "v3.indicator", (*call).v3Indicator},
+		{"PUT", "v3/indicators/*", "v3.update", (*call).v3Update},
+		{"GET", "v3/groups", "v3.groups", (*call).v3Groups},
+		{"POST", "v3/groups", "v3.newgroup", (*call).v3NewGroup},
+		{"GET", "v3/groups/*", "v3.group", (*call).v3Group},
 		{"GET", "v3/security/owners", "v3.owners", (*call).v3Owners},
 		{"GET", "v3/security/exclusionLists", "v3.exclusions", (*call).v3Exclusions},
+
+		{"GET", "v2/owners", "v2.owners", (*call).v2Owners},
+		{"GET", "v2/types/indicatorTypes", "v2.types", (*call).v2Types},
+		{"GET", "v2/indicators", "v2.indicators", (*call).v2List},
+		{"GET", "v2/indicators/bulk", "v2.bulk", (*call).v2BulkStatus},
+		{"GET", "v2/indicators/bulk/json", "v2.bulk", (*call).v2BulkJSON},
+		{"GET", "v2/indicators/bulk/csv", "v2.bulk", (*call).v2BulkCSV},
+		{"GET", "v2/indicators/*", "v2.indicators", (*call).v2List},
+		{"GET", "v2/indicators/*/*", "v2.indicator", (*call).v2Indicator},
+		{"GET", "v2/indicators/*/*/owners", "v2.indicator.owners", (*call).v2IndicatorOwners},
+		{"GET", "v2/indicators/*/*/groups", "v2.indicator.groups", (*call).v2IndicatorGroups},
+		{"GET", "v2/indicators/*/*/groups/*", "v2.indicator.groups", (*call).v2IndicatorGroups},
+		{"POST", "v2/indicators/*/*/observations", "v2.observations", (*call).v2Observe},
+		{"POST", "v2/indicators/*/*/falsePositive", "v2.falsepositive", (*call).v2FalsePositive},
+		{"POST", "v2/indicators/*/*/groups/incidents/*", "v2.associate", (*call).v2Associate},
+		{"GET", "v2/groups/incidents", "v2.incidents", (*call).v2Incidents},
+		{"POST", "v2/groups/incidents", "v2.newincident", (*call).v2NewIncident},
+		{"GET", "v2/groups/incidents/*", "v2.incident", (*call).v2IncidentByID},
+		{"POST", "v2/groups/incidents/*/attributes", "v2.incident", (*call).v2IncidentAttribute},
+		{"POST", "v2/groups/incidents/*/tags/*", "v2.incident", (*call).v2IncidentTag},
 	}
 }
 

@@ -121,6 +121,8 @@ type store struct {
 	exclusions   []ExclusionList
 	observations []Observation
 	incidents    []*Incident
+	// incidentCount counts those that were forgotten, too.
+	incidentCount int64
 }
 
 func newStore(org string, tidy bool, now func() time.Time) *store {
@@ -140,7 +142,7 @@ func (st *store) nextID() int64 {
 
 // groupID counts apart from indicators, as the same number may be both.
 func (st *store) groupID() int64 {
-	n := int64(len(st.groups) + len(st.incidents) + 1)
+	n := int64(len(st.groups)) + st.incidentCount + 1
 	if st.tidy {
 		return 1000 + n
 	}

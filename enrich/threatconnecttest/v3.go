@@ -69,12 +69,9 @@ func (c *call) v3Indicators() (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	var q *query
-	if text := params.Get("tql"); text != "" {
-		if q, err = parseTQL(text); err != nil {
-			return 0, nil, &apiError{status: http.StatusBadRequest, code: "0x2001", message: "TqlParseError: " + err.Error()}
-		}
-		c.judgeQuery(q)
+	q, err := c.parseQuery(params.Get("tql"))
+	if err != nil {
+		return 0, nil, err
 	}
 	st := c.s.store
 	st.mu.RLock()
@@ -101,6 +98,19 @@ func (c *call) v3Indicators() (int, any, error) {
 	}
 	c.links(answer, params, start, limit, len(found))
 	return http.StatusOK, answer, nil
+}
+
+// parseQuery reads tql=, which may be empty.
+func (c *call) parseQuery(text string) (*query, error) {
+	if text == "" {
+		return nil, nil
+	}
+	q, err := parseTQL(text)
+	if err != nil {
+		return nil, &apiError{status: http.StatusBadRequest, code: "0x2001", message: "TqlParseError: " + err.Error()}
+	}
+	c.judgeQuery(q)
+	return q, nil
 }
 
 // links adds next and prev, which are absolute.
