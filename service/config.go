@@ -11,6 +11,7 @@ import (
 
 	"capagent/capture"
 	"capagent/capture/watch"
+	"capagent/enrich/threatconnect"
 	"capagent/internal/config"
 	"capagent/internal/logs"
 	"capagent/rotate"
@@ -21,18 +22,21 @@ import (
 
 // Config is agent.toml as a whole. Each part of the agent owns its table.
 type Config struct {
-	Agent      AgentConfig      `toml:"agent"`
-	Log        LogConfig        `toml:"log"`
-	CloudShark upload.Config    `toml:"cloudshark"`
-	Capture    []CaptureConfig  `toml:"capture"`
-	Watch      []watch.Config   `toml:"watch"`
-	Rotate     rotate.Config    `toml:"rotate"`
-	Inspect    InspectConfig    `toml:"inspect"`
-	Policy     PolicyConfig     `toml:"policy"`
-	Trigger    []TriggerConfig  `toml:"trigger"`
-	Schedule   []ScheduleConfig `toml:"schedule"`
-	Retention  retention.Config `toml:"retention"`
-	Control    local.Config     `toml:"control"`
+	Agent      AgentConfig     `toml:"agent"`
+	Log        LogConfig       `toml:"log"`
+	CloudShark upload.Config   `toml:"cloudshark"`
+	Capture    []CaptureConfig `toml:"capture"`
+	Watch      []watch.Config  `toml:"watch"`
+	Rotate     rotate.Config   `toml:"rotate"`
+	Inspect    InspectConfig   `toml:"inspect"`
+	Policy     PolicyConfig    `toml:"policy"`
+
+	ThreatConnect threatconnect.Config `toml:"threatconnect"`
+
+	Trigger   []TriggerConfig  `toml:"trigger"`
+	Schedule  []ScheduleConfig `toml:"schedule"`
+	Retention retention.Config `toml:"retention"`
+	Control   local.Config     `toml:"control"`
 
 	// Loaded tells where each value came from. It is nil in a Config that was
 	// not made by LoadConfig.
@@ -66,7 +70,7 @@ type LogConfig struct {
 
 // DefaultConfig returns the values that apply where the configuration is silent.
 func DefaultConfig() Config {
-	c := Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Inspect: defaultInspect(), Policy: defaultPolicy(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
+	c := Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Inspect: defaultInspect(), Policy: defaultPolicy(), ThreatConnect: threatconnect.DefaultConfig(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
 	c.Rotate.SetDefaults()
 	return c
 }
@@ -91,6 +95,9 @@ func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secre
 		loaded.OneOf("log.format", cfg.Log.Format, logs.Formats...))
 	errs = append(errs, cfg.place("", cfg.CloudShark.Validate())...)
 	errs = append(errs, cfg.place("", cfg.Inspect.Validate())...)
+	if secrets || cfg.ThreatConnect.URL == "" {
+		errs = append(errs, cfg.checkSources()...)
+	}
 	errs = append(errs, cfg.place("", cfg.Retention.Validate())...)
 	errs = append(errs, cfg.place("", cfg.Control.Validate())...)
 	if cfg.Agent.Name == "" {
