@@ -98,7 +98,7 @@ func (s *Server) Handler() http.Handler {
 			s.serveAPI(w, r, rest)
 			return
 		}
-		http.NotFound(w, r)
+		s.servePage(w, r)
 	})
 }
 

@@ -108,6 +108,17 @@ func (s *Server) Indicators() []Indicator {
 	return out
 }
 
+// Owners returns every owner, in the order in which they were added.
+func (s *Server) Owners() []Owner {
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	var out []Owner
+	for _, o := range s.store.owners {
+		out = append(out, *o)
+	}
+	return out
+}
+
 // remember appends v and forgets the oldest tenth when there are most already.
 func remember[T any](list []T, v T, most int) []T {
 	if len(list) >= most {
