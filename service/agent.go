@@ -81,7 +81,7 @@ func Assemble(cfg Config, l *ledger.Ledger, version string, policy Policy, log z
 		Config: cfg.CloudShark, Client: client, Ledger: l, Host: cfg.Agent.Name, Log: log, OnBytes: a.moved,
 	})
 	a.Pipeline = NewPipeline(l, policy, log, a.step)
-	a.Lookup, err = newLookup(cfg, l, version, log)
+	a.Lookup, err = NewLookup(cfg, l, version, log)
 	return a, err
 }
 
@@ -262,6 +262,7 @@ func (a *Agent) Send(ctx context.Context, captures []ledger.Capture, ended func(
 	var mu sync.Mutex
 	return a.Pipeline.Each(ctx, ids, a.Config.CloudShark.Concurrency, func(i int, c ledger.Capture, err error) {
 		if err == nil {
+			a.Annotated(ctx, c)
 			err = a.Purge(context.WithoutCancel(ctx), c)
 		}
 		mu.Lock()
@@ -318,12 +319,16 @@ func Parts(ctx context.Context, l *ledger.Ledger, c ledger.Capture) ([]ledger.Pa
 
 // FullView shows a capture with its parts and steps.
 func FullView(ctx context.Context, l *ledger.Ledger, c ledger.Capture) (View, error) {
+	v, err := Shown(ctx, l, c)
+	if err != nil {
+		return v, err
+	}
 	parts, err := Parts(ctx, l, c)
 	if err != nil {
-		return NewView(c), err
+		return v, err
 	}
 	steps, err := l.Steps(ctx, c.ID)
-	return NewView(c).WithParts(parts).WithSteps(steps), err
+	return v.WithParts(parts).WithSteps(steps), err
 }
 
 // Spool keeps what r delivers as a file of the agent's own, durable before it

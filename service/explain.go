@@ -106,9 +106,10 @@ func (a *Agent) Late(ctx context.Context, id int64) (lookup.Result, error) {
 // Indicators are those that the ledger knows of a capture.
 func (a *Agent) Indicators(ctx context.Context, id int64) ([]indicator.Indicator, error) {
 	sightings, err := a.Ledger.Sightings(ctx, id)
-	if err != nil {
-		return nil, err
-	}
+	return fromSightings(sightings), err
+}
+
+func fromSightings(sightings []ledger.Sighting) []indicator.Indicator {
 	list := make([]indicator.Indicator, 0, len(sightings))
 	for _, s := range sightings {
 		if t, ok := indicator.ParseType(s.Type); ok {
@@ -118,7 +119,13 @@ func (a *Agent) Indicators(ctx context.Context, id int64) ([]indicator.Indicator
 			})
 		}
 	}
-	return list, nil
+	return list
+}
+
+// ExplainNow looks a capture up that a person handed over, and queues it whatever was
+// found.
+func (a *Agent) ExplainNow(ctx context.Context, c ledger.Capture, list []ledger.Sighting) (ledger.Capture, error) {
+	return a.now(ctx, c, fromSightings(list))
 }
 
 // Decide says what becomes of a capture that was looked up.
@@ -264,4 +271,15 @@ func (a *Agent) now(ctx context.Context, c ledger.Capture, list []indicator.Indi
 		return c, err
 	}
 	return a.Ledger.Get(ctx, c.ID)
+}
+
+// Annotated annotates what was sent just now. What does not work is told, and left
+// to the agent, or to the next time.
+func (a *Agent) Annotated(ctx context.Context, c ledger.Capture) {
+	if c.Findings == 0 {
+		return
+	}
+	if err := a.Annotate(ctx, c.ID); err != nil && ctx.Err() == nil {
+		a.log.Warn().Err(err).Str("class", "annotate").Int64("capture", c.ID).Msg("findings are not on the packets of their session")
+	}
 }

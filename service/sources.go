@@ -23,8 +23,8 @@ func (c *Config) checkSources() []error {
 	return errs
 }
 
-// newLookup returns what asks the configured sources, or nil when there are none.
-func newLookup(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger) (*lookup.Lookup, error) {
+// NewLookup returns what asks the configured sources, or nil when there are none.
+func NewLookup(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger) (*lookup.Lookup, error) {
 	if !cfg.LooksUp() {
 		return nil, nil
 	}

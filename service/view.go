@@ -11,39 +11,39 @@ import (
 // View is a capture as --json, the manifest and the control API show it: the
 // field names of design.md, null for what is not known.
 type View struct {
-	ID                *int64       `json:"id"` // null for a file that the ledger does not hold
-	Source            string       `json:"source"`
-	Path              string       `json:"path"`
-	PathBase64        string       `json:"path_base64,omitempty"` // the exact bytes of a path that is not UTF-8
-	Name              string       `json:"name"`
-	NameBase64        string       `json:"name_base64,omitempty"` // likewise
-	Case              *string      `json:"case"`
-	Destination       *string      `json:"destination"`
-	State             ledger.State `json:"state"`
-	Size              int64        `json:"size"`
-	Format            string       `json:"format"`
-	Packets           int64        `json:"packets"`
-	PacketBytes       int64        `json:"packet_bytes"`
-	First             *time.Time   `json:"first"`
-	Last              *time.Time   `json:"last"`
-	Disorder          int64        `json:"disorder"`
-	LinkTypes         []string     `json:"link_types"`
-	Truncated         bool         `json:"truncated"`
-	Note              *string      `json:"note"`
-	Summary           *string      `json:"summary"` // what the flows were, a few lines
-	SHA256            string       `json:"sha256"`
-	SHA1              string       `json:"sha1"`
-	SessionID         *string      `json:"session_id"`
-	SessionURL        *string      `json:"session_url"`
-	SessionName       *string      `json:"session_name"`
-	DuplicateOf       *int64       `json:"duplicate_of"`
-	PossibleDuplicate bool         `json:"possible_duplicate"`
-	Tags              []string     `json:"tags"`
-	Findings          []struct{}   `json:"findings"` // empty until a source of findings is configured
-	Error             *string      `json:"error"`
-	Capture           *ledger.Live `json:"capture"` // of live captures
-	Parts             []PartView   `json:"parts,omitempty"`
-	Steps             []StepView   `json:"steps,omitempty"`
+	ID                *int64        `json:"id"` // null for a file that the ledger does not hold
+	Source            string        `json:"source"`
+	Path              string        `json:"path"`
+	PathBase64        string        `json:"path_base64,omitempty"` // the exact bytes of a path that is not UTF-8
+	Name              string        `json:"name"`
+	NameBase64        string        `json:"name_base64,omitempty"` // likewise
+	Case              *string       `json:"case"`
+	Destination       *string       `json:"destination"`
+	State             ledger.State  `json:"state"`
+	Size              int64         `json:"size"`
+	Format            string        `json:"format"`
+	Packets           int64         `json:"packets"`
+	PacketBytes       int64         `json:"packet_bytes"`
+	First             *time.Time    `json:"first"`
+	Last              *time.Time    `json:"last"`
+	Disorder          int64         `json:"disorder"`
+	LinkTypes         []string      `json:"link_types"`
+	Truncated         bool          `json:"truncated"`
+	Note              *string       `json:"note"`
+	Summary           *string       `json:"summary"` // what the flows were, a few lines
+	SHA256            string        `json:"sha256"`
+	SHA1              string        `json:"sha1"`
+	SessionID         *string       `json:"session_id"`
+	SessionURL        *string       `json:"session_url"`
+	SessionName       *string       `json:"session_name"`
+	DuplicateOf       *int64        `json:"duplicate_of"`
+	PossibleDuplicate bool          `json:"possible_duplicate"`
+	Tags              []string      `json:"tags"`
+	Findings          []FindingView `json:"findings"` // the worst first
+	Error             *string       `json:"error"`
+	Capture           *ledger.Live  `json:"capture"` // of live captures
+	Parts             []PartView    `json:"parts,omitempty"`
+	Steps             []StepView    `json:"steps,omitempty"`
 }
 
 // PartView is one part of a capture that was uploaded in several.
@@ -82,7 +82,7 @@ func NewView(c ledger.Capture) View {
 		Truncated: c.Truncated, Note: known(c.Note), Summary: known(c.Summary), SHA256: c.SHA256, SHA1: c.SHA1,
 		SessionID: known(c.SessionID), SessionURL: known(c.SessionURL), SessionName: known(c.SessionName),
 		DuplicateOf: known(c.DuplicateOf), PossibleDuplicate: c.PossibleDuplicate,
-		Tags: list(c.Tags), Findings: []struct{}{}, Error: known(c.Reason),
+		Tags: list(c.Tags), Findings: []FindingView{}, Error: known(c.Reason),
 		Capture: c.Live,
 	}
 	if !utf8.ValidString(c.Path) {

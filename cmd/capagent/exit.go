@@ -15,6 +15,7 @@ const (
 	exitUsage       = 2
 	exitSome        = 3
 	exitNothing     = 4
+	exitFindings    = 5
 	exitUnavailable = 69
 	exitQueued      = 75
 	exitPermission  = 77

@@ -78,6 +78,9 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 	opts.Destination, opts.Concurrency = agent.Destination(), agent.Config.CloudShark.Concurrency
 	opts.Inspect, opts.StateDir, opts.Log = agent.Config.Inspect, agent.Config.StateDir(), a.commandLogger(agent.Config)
 
+	if agent.Explains() {
+		opts.Explain, opts.Sent = agent.ExplainNow, agent.Annotated
+	}
 	bar := a.newProgress("reading", 0)
 	agent.OnBytes(bar.add)
 	opts.OnFound = bar.grow

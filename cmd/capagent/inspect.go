@@ -41,6 +41,8 @@ type inspectFlags struct {
 	types  []string
 	filter string
 	all    bool
+	lookup bool // ask the configured sources
+	fail   bool // end with exitFindings when there are findings
 }
 
 func (a *app) inspectCommand() *cobra.Command {
@@ -49,7 +51,8 @@ func (a *app) inspectCommand() *cobra.Command {
 		Use:   "inspect FILE",
 		Short: "List what is in a capture: addresses, hosts, URLs, files and other indicators",
 		Long: `List the indicators of a capture file, each with the frame in which it appears
-first, as Wireshark counts frames. Nothing is sent and nothing is recorded.
+first, as Wireshark counts frames. Nothing is sent and nothing is recorded, but with --lookup: then the
+configured sources are asked, and what they say is remembered.
 
 Private, reserved and multicast addresses, and those in [inspect] own, are left
 out; --all shows them.`,
@@ -62,6 +65,8 @@ out; --all shows them.`,
 	f := cmd.Flags()
 	f.StringSliceVar(&flags.types, "type", nil, "only indicators of `TYPE` ("+strings.Join(indicator.Types(), ", ")+")")
 	f.StringVarP(&flags.filter, "filter", "f", "", "only packets that pass the pcap-filter `EXPRESSION`")
+	f.BoolVar(&flags.lookup, "lookup", false, "ask ThreatConnect, and the lists of the configuration, what they know of it")
+	f.BoolVar(&flags.fail, "fail-on-findings", false, "with --lookup: end with exit code 5 when something is known to be bad")
 	f.BoolVar(&flags.all, "all", false, "also addresses that are private, reserved, multicast or your own")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(indicator.Types(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -84,10 +89,54 @@ func (a *app) inspect(ctx context.Context, path string, flags inspectFlags) erro
 		return err
 	}
 	v := newInspected(path, looked, flags, cfg.Inspect.Prefixes())
-	if a.json {
-		return a.encodeInspected(v)
+	var unanswered error
+	if flags.lookup || flags.fail {
+		if v.Findings, unanswered, err = a.lookup(ctx, looked); err != nil {
+			return err
+		}
 	}
-	return a.showInspected(v, len(flags.types) > 0)
+	if a.json {
+		err = a.encodeInspected(v)
+	} else {
+		err = a.showInspected(v, len(flags.types) > 0)
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(v.Findings) > 0 && flags.fail:
+		return exitWith(exitFindings, fmt.Errorf("%s: %s", quote.Path(v.Name), count(len(v.Findings), "finding")))
+	}
+	return unanswered
+}
+
+// lookup asks the configured sources of what was found. The second error says that
+// not everything was answered for.
+func (a *app) lookup(ctx context.Context, looked service.Looked) (views []service.FindingView, unanswered, err error) {
+	cfg, err := a.load(ctx, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !cfg.LooksUp() {
+		return nil, nil, exitWith(exitConfig, errors.New("--lookup: no [threatconnect] and no [[list]] is configured"))
+	}
+	if err := os.MkdirAll(cfg.StateDir(), 0o700); err != nil {
+		return nil, nil, err
+	}
+	l, err := ledger.Open(ctx, cfg.LedgerPath(), ledger.Options{Log: a.commandLogger(cfg)})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	sources, err := service.NewLookup(cfg, l, version, a.commandLogger(cfg))
+	if err != nil {
+		return nil, nil, err
+	}
+	result := sources.Indicators(ctx, time.Time{}, looked.Indicators)
+	views = []service.FindingView{}
+	for _, f := range result.Findings {
+		views = append(views, service.NewFindingView(f, ""))
+	}
+	return views, result.Err, ctx.Err()
 }
 
 // encodeInspected prints one JSON object, whose indicators are never held as text
@@ -184,31 +233,31 @@ func (s *selection) pass(p *pcapio.Packet) bool {
 
 // inspected is what --json shows: a capture without its session, and what is in it.
 type inspected struct {
-	Path        string           `json:"path"`
-	Name        string           `json:"name"`
-	Size        int64            `json:"size"`
-	Format      string           `json:"format"`
-	Packets     int64            `json:"packets"`
-	PacketBytes int64            `json:"packet_bytes"`
-	First       *time.Time       `json:"first"`
-	Last        *time.Time       `json:"last"`
-	Disorder    int64            `json:"disorder"`
-	LinkTypes   []string         `json:"link_types"`
-	Truncated   bool             `json:"truncated"`
-	Note        *string          `json:"note"`
-	SHA256      string           `json:"sha256"`
-	SHA1        string           `json:"sha1"`
-	Tags        []string         `json:"tags"`
-	Findings    []struct{}       `json:"findings"`
-	Error       *string          `json:"error"`
-	Indicators  []indicatorView  `json:"indicators"`
-	LeftOut     int              `json:"left_out"` // addresses that --all would show
-	Bindings    []bindingView    `json:"bindings"`
-	Flows       flow.Summary     `json:"flows"`
-	Limits      []limitView      `json:"limits"`
-	NotDecoded  map[string]int64 `json:"not_decoded"` // frames by link type
-	Failed      map[string]int64 `json:"failed"`      // by parser
-	Complete    bool             `json:"complete"`    // no limit was met and no parser failed; the last field, behind which the indicators are written
+	Path        string                `json:"path"`
+	Name        string                `json:"name"`
+	Size        int64                 `json:"size"`
+	Format      string                `json:"format"`
+	Packets     int64                 `json:"packets"`
+	PacketBytes int64                 `json:"packet_bytes"`
+	First       *time.Time            `json:"first"`
+	Last        *time.Time            `json:"last"`
+	Disorder    int64                 `json:"disorder"`
+	LinkTypes   []string              `json:"link_types"`
+	Truncated   bool                  `json:"truncated"`
+	Note        *string               `json:"note"`
+	SHA256      string                `json:"sha256"`
+	SHA1        string                `json:"sha1"`
+	Tags        []string              `json:"tags"`
+	Findings    []service.FindingView `json:"findings"`
+	Error       *string               `json:"error"`
+	Indicators  []indicatorView       `json:"indicators"`
+	LeftOut     int                   `json:"left_out"` // addresses that --all would show
+	Bindings    []bindingView         `json:"bindings"`
+	Flows       flow.Summary          `json:"flows"`
+	Limits      []limitView           `json:"limits"`
+	NotDecoded  map[string]int64      `json:"not_decoded"` // frames by link type
+	Failed      map[string]int64      `json:"failed"`      // by parser
+	Complete    bool                  `json:"complete"`    // no limit was met and no parser failed; the last field, behind which the indicators are written
 }
 
 type indicatorView struct {
@@ -245,7 +294,7 @@ func newInspected(path string, l service.Looked, flags inspectFlags, own []netip
 	v := inspected{
 		Path: view.Path, Name: view.Name, Size: view.Size, Format: view.Format, Packets: view.Packets, PacketBytes: view.PacketBytes,
 		First: view.First, Last: view.Last, Disorder: view.Disorder, LinkTypes: view.LinkTypes, Truncated: view.Truncated,
-		Note: view.Note, SHA256: view.SHA256, SHA1: view.SHA1, Tags: []string{}, Findings: []struct{}{},
+		Note: view.Note, SHA256: view.SHA256, SHA1: view.SHA1, Tags: []string{}, Findings: []service.FindingView{},
 		Indicators: []indicatorView{}, Bindings: []bindingView{}, Flows: l.Result.Summary, Limits: []limitView{},
 		NotDecoded: map[string]int64{}, Failed: l.Failed,
 	}
@@ -279,6 +328,9 @@ func newInspected(path string, l service.Looked, flags inspectFlags, own []netip
 // showInspected prints what is in a capture for people; with digests every one of
 // a body, else the SHA-256 only.
 func (a *app) showInspected(v inspected, digests bool) error {
+	for _, f := range v.Findings {
+		fmt.Fprintf(a.stdout, "finding: %s %s, rating %g, confidence %d (%s), frame %d\n", f.Type, quote.Text(short(f.Indicator)), f.Rating, f.Confidence, quote.Text(f.Owner), f.FirstFrame)
+	}
 	a.say("%s: %s, %s, sha256 %s", quote.Path(v.Name), count(int(v.Packets), "packet"), humanize.IBytes(uint64(v.Size)), v.SHA256)
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	if len(v.Indicators) > 0 {

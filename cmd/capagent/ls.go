@@ -37,6 +37,7 @@ func (a *app) lsCommand() *cobra.Command {
 	f.StringVar(&filter.Source, "source", "", "only captures from `SOURCE` (import, upload, stdin)")
 	f.IntVar(&filter.Limit, "limit", 0, "at most `N` captures")
 	f.BoolVar(&filter.Newest, "newest", false, "newest first")
+	f.BoolVar(&filter.Flagged, "flagged", false, "only captures with findings")
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(strings.Split(stateNames(), ", "), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -81,7 +82,11 @@ func (a *app) ls(cmd *cobra.Command, filter ledger.Filter) (err error) {
 		if link == "" {
 			link = orDash(deref(v.Error))
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\t%s\n", deref(v.ID), quote.Text(string(v.State)), stamp(deref(v.First)), v.Packets, quote.Path(v.Name), quote.Text(link))
+		state := quote.Text(string(v.State))
+		if n := len(v.Findings); n > 0 {
+			state += ", " + count(n, "finding")
+		}
+		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\t%s\n", deref(v.ID), state, stamp(deref(v.First)), v.Packets, quote.Path(v.Name), quote.Text(link))
 	}
 	return table.Flush()
 }

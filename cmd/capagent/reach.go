@@ -95,7 +95,11 @@ func (r records) List(ctx context.Context, f ledger.Filter) iter.Seq2[service.Vi
 			return
 		}
 		for c, err := range r.ledger.List(ctx, f) {
-			if !yield(service.NewView(c), err) {
+			var v service.View
+			if err == nil {
+				v, err = service.Shown(ctx, r.ledger, c)
+			}
+			if !yield(v, err) {
 				return
 			}
 		}

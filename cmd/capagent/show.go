@@ -68,6 +68,11 @@ func (a *app) show(v service.View) error {
 		row(key, line)
 		key = ""
 	}
+	for _, f := range v.Findings {
+		row("finding", fmt.Sprintf("%s %s, rating %g, confidence %d (%s), frame %d, seen %d times", f.Type, short(f.Indicator), f.Rating, f.Confidence, f.Owner, f.FirstFrame, f.Count))
+		row("", deref(f.FilterURL))
+		row("", deref(f.Link))
+	}
 	row("sha256", v.SHA256)
 	row("sha1", v.SHA1)
 	row("session name", deref(v.SessionName))

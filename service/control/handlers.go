@@ -64,7 +64,11 @@ func list(b Backend) call {
 			if err != nil {
 				return err
 			}
-			if err := out.line(service.NewView(c)); err != nil {
+			view, err := service.Shown(r.Context(), b.Ledger(), c)
+			if err != nil {
+				return err
+			}
+			if err := out.line(view); err != nil {
 				return err
 			}
 		}
@@ -100,6 +104,8 @@ func readFilter(q url.Values) (f ledger.Filter, err error) {
 			f.Limit, err = strconv.Atoi(value)
 		case "newest":
 			f.Newest, err = strconv.ParseBool(value)
+		case "flagged":
+			f.Flagged, err = strconv.ParseBool(value)
 		default:
 			return f, badRequest("%s: no such parameter", quote.Path(key))
 		}
@@ -150,6 +156,7 @@ func writeFilter(f ledger.Filter) string {
 	set("after", strconv.FormatInt(f.After, 10))
 	set("limit", strconv.Itoa(f.Limit))
 	set("newest", strconv.FormatBool(f.Newest))
+	set("flagged", strconv.FormatBool(f.Flagged))
 	return q.Encode()
 }
 

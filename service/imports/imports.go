@@ -30,6 +30,7 @@ type Entry struct {
 	ledger.Capture
 	Parts   []ledger.Part // of a capture that was split, else nil
 	Failure *failure.Error
+	Known   []service.FindingView // findings, the worst first
 
 	sightings place
 }
@@ -44,6 +45,10 @@ type Options struct {
 	Destination string
 	Inspect     service.InspectConfig
 	StateDir    string // for what memory may not hold
+	// Explain looks the indicators of a capture up that is recorded now, and queues
+	// it; nil where nobody is asked.
+	Explain     func(ctx context.Context, c ledger.Capture, list []ledger.Sighting) (ledger.Capture, error)
+	Sent        func(ctx context.Context, c ledger.Capture) // told of each that has its session now; may be nil
 	Log         zerolog.Logger
 	DryRun      bool
 	Concurrency int
@@ -163,6 +168,9 @@ func (im *run) look(ctx context.Context, f found) (Entry, error) {
 		return e.failed(Unreadable, "unreadable", safefile.Cause(err)), nil
 	default:
 		e.State, e.Reason = service.Sort(e.Inspection)
+		if e.State == ledger.Queued && im.opts.Explain != nil && !im.opts.DryRun {
+			e.State, e.Reason = ledger.Sealed, service.SealedReason
+		}
 	}
 	if im.stage != nil {
 		if e.sightings, err = im.stage.put(looked.Sightings()); err != nil {

@@ -123,6 +123,9 @@ func writeSums(w io.Writer, entries []Entry) error {
 // View shows the entry as --json does, its failure included.
 func (e Entry) View() service.View {
 	v := service.NewView(e.Capture).WithParts(e.Parts)
+	if e.Known != nil {
+		v.Findings = e.Known
+	}
 	if e.Failure != nil {
 		text := e.Failure.Error()
 		v.Error = &text

@@ -3,6 +3,8 @@ package imports
 import (
 	"context"
 
+	"golang.org/x/sync/errgroup"
+
 	"capagent/internal/failure"
 	"capagent/internal/ledger"
 	"capagent/service"
@@ -24,7 +26,9 @@ func (im *run) register(ctx context.Context) error {
 		}
 		for k, r := range known {
 			im.entries[at[k]].Capture = r.Capture
-			im.sight(ctx, im.entries[at[k]])
+		}
+		if err := im.explain(ctx, at); err != nil {
+			return err
 		}
 		rows, at = rows[:0], at[:0]
 		return nil
@@ -43,17 +47,42 @@ func (im *run) register(ctx context.Context) error {
 	return flush()
 }
 
-// sight records what a capture held.
-func (im *run) sight(ctx context.Context, e Entry) {
+// lookers is how many captures are looked up at once.
+const lookers = 4
+
+// explain records what the entries at those places hold, and has it looked up.
+func (im *run) explain(ctx context.Context, at []int) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(lookers)
+	for _, i := range at {
+		group.Go(func() error {
+			e := &im.entries[i]
+			list := im.sight(ctx, *e)
+			if e.State != ledger.Sealed || im.opts.Explain == nil {
+				return nil
+			}
+			c, err := im.opts.Explain(ctx, e.Capture, list)
+			if err == nil {
+				e.Capture = c
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// sight records what a capture held, and returns it.
+func (im *run) sight(ctx context.Context, e Entry) []ledger.Sighting {
 	if im.stage == nil || e.sightings.length == 0 {
-		return
+		return nil
 	}
 	list, err := im.stage.get(e.sightings)
 	if err != nil {
 		im.opts.Log.Warn().Err(err).Str("class", "sightings").Msg("what a capture holds is not recorded")
-		return
+		return nil
 	}
 	service.Sight(ctx, im.ledger, im.opts.Log, e.ID, list)
+	return list
 }
 
 func asFound(e Entry) ledger.Found {
@@ -111,6 +140,12 @@ func (im *run) each(ctx context.Context, indices []int) error {
 			im.entries[i].Capture = c
 		}
 		im.entries[i].Failure = failure.As(err)
+		if err == nil && im.opts.Sent != nil {
+			im.opts.Sent(ctx, c)
+		}
+		if view, err := service.Shown(ctx, im.ledger, c); err == nil && c.Findings > 0 {
+			im.entries[i].Known = view.Findings
+		}
 		im.ended(ctx, i)
 	})
 }
