@@ -26,6 +26,8 @@ type sandboxProcess struct {
 	TokenFile string `json:"token_file"`
 	Dir       string `json:"dir"`
 
+	ThreatConnect sandboxThreatConnect `json:"threatconnect"`
+
 	stop func()
 }
 

@@ -15,15 +15,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"capagent/enrich/threatconnecttest"
 	"capagent/internal/quote"
 	"capagent/internal/secret"
 	"capagent/upload/cloudsharktest"
 )
 
 type sandboxOptions struct {
-	listen, dir, tokenFile string
-	faults                 []string
-	stopAfter              time.Duration
+	listen, threatConnect, dir, tokenFile string
+	faults                                []string
+	stopAfter                             time.Duration
 }
 
 // sandboxReady is what `sandbox --json` prints when it can be used.
@@ -33,7 +34,23 @@ type sandboxReady struct {
 	TokenFile string `json:"token_file"`
 	Dir       string `json:"dir"`
 	PID       int    `json:"pid"`
+
+	ThreatConnect sandboxThreatConnect `json:"threatconnect"`
 }
+
+// sandboxThreatConnect is what a client of the sandbox's ThreatConnect needs.
+type sandboxThreatConnect struct {
+	URL        string `json:"url"` // with the path that the API lies under
+	AccessID   string `json:"access_id"`
+	SecretFile string `json:"secret_file"`
+}
+
+// sandboxAccessID is no secret: it looks like one that ThreatConnect gives.
+const sandboxAccessID = "10000000000000000001"
+
+// threatConnectFault is what faults of ThreatConnect begin with, the others are
+// CloudShark's.
+const threatConnectFault = "threatconnect:"
 
 func (a *app) sandboxCommand() *cobra.Command {
 	var opts sandboxOptions
@@ -45,7 +62,10 @@ func (a *app) sandboxCommand() *cobra.Command {
 shows the sessions. Captures stay in its folder. It listens on loopback only and
 writes a configuration that the other commands take with --config.
 
-It can misbehave on request, to see what the agent does then; --faults lists how.`,
+Beside it runs a stand-in for ThreatConnect, with a page of its own, that knows
+the indicators of the example captures.
+
+They can misbehave on request, to see what the agent does then; --faults lists how.`,
 		Example: "  capagent sandbox\n  capagent --config sandbox/agent.toml upload trace.pcap   # in another terminal",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -57,6 +77,7 @@ It can misbehave on request, to see what the agent does then; --faults lists how
 	}
 	f := cmd.Flags()
 	f.StringVar(&opts.listen, "listen", "127.0.0.1:8765", "loopback `ADDRESS` to listen on; port 0 takes a free one")
+	f.StringVar(&opts.threatConnect, "threatconnect", "127.0.0.1:0", "loopback `ADDRESS` for the stand-in of ThreatConnect")
 	f.StringVar(&opts.dir, "dir", "sandbox", "keep captures, token and configuration in `DIR`")
 	f.StringVar(&opts.tokenFile, "token-file", "", "accept the token in `FILE` instead of one of its own")
 	f.StringArrayVar(&opts.faults, "fault", nil, "misbehave: `NAME[:key=value,...]`; may be repeated")
@@ -66,49 +87,93 @@ It can misbehave on request, to see what the agent does then; --faults lists how
 }
 
 func (a *app) listFaults() error {
+	type fault struct{ name, meaning string }
+	var faults []fault
 	for _, f := range cloudsharktest.FaultNames() {
+		faults = append(faults, fault{f.Name, f.Meaning})
+	}
+	for _, f := range threatconnecttest.FaultNames() {
+		faults = append(faults, fault{threatConnectFault + f.Name, f.Meaning})
+	}
+	for _, f := range faults {
 		if a.json {
-			if err := a.encode(map[string]string{"name": f.Name, "meaning": f.Meaning}); err != nil {
+			if err := a.encode(map[string]string{"name": f.name, "meaning": f.meaning}); err != nil {
 				return err
 			}
 			continue
 		}
-		if _, err := fmt.Fprintf(a.stdout, "%-16s %s\n", f.Name, f.Meaning); err != nil {
+		if _, err := fmt.Fprintf(a.stdout, "%-27s %s\n", f.name, f.meaning); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *app) sandbox(ctx context.Context, opts sandboxOptions) error {
-	var faults []cloudsharktest.Fault
-	for _, text := range opts.faults {
-		f, err := cloudsharktest.ParseFault(text)
-		if err != nil {
-			return usageError("--fault %s: %w", quote.Path(text), err)
+// sandboxFaults are those of --fault, by the server that has them.
+type sandboxFaults struct {
+	cloudShark    []cloudsharktest.Fault
+	threatConnect []threatconnecttest.Fault
+}
+
+func parseSandboxFaults(texts []string) (sandboxFaults, error) {
+	var out sandboxFaults
+	for _, text := range texts {
+		var err error
+		if rest, ok := strings.CutPrefix(text, threatConnectFault); ok {
+			var f threatconnecttest.Fault
+			f, err = threatconnecttest.ParseFault(rest)
+			out.threatConnect = append(out.threatConnect, f)
+		} else {
+			var f cloudsharktest.Fault
+			f, err = cloudsharktest.ParseFault(text)
+			out.cloudShark = append(out.cloudShark, f)
 		}
-		faults = append(faults, f)
+		if err != nil {
+			return out, usageError("--fault %s: %w", quote.Path(text), err)
+		}
 	}
-	listener, err := listenLoopback(ctx, opts.listen)
+	return out, nil
+}
+
+func (a *app) sandbox(ctx context.Context, opts sandboxOptions) error {
+	faults, err := parseSandboxFaults(opts.faults)
+	if err != nil {
+		return err
+	}
+	listener, err := listenLoopback(ctx, "--listen", opts.listen)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
-	ready, token, err := a.prepareSandbox(opts, "http://"+listener.Addr().String())
+	tcListener, err := listenLoopback(ctx, "--threatconnect", opts.threatConnect)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tcListener.Close() }()
+	ready, keys, err := a.prepareSandbox(opts, "http://"+listener.Addr().String(), "http://"+tcListener.Addr().String())
 	if err != nil {
 		return err
 	}
 	log, _ := a.logger("warn", "auto")
 	server, err := cloudsharktest.New(cloudsharktest.Options{
-		Dir: filepath.Join(ready.Dir, "captures"), Tokens: []cloudsharktest.Token{{Value: token}},
+		Dir: filepath.Join(ready.Dir, "captures"), Tokens: []cloudsharktest.Token{{Value: keys.token}},
 		AllowCut: true, LoopbackNames: true, KeepRequests: 1, BaseURL: ready.URL, Log: log,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = server.Close() }()
-	for _, f := range faults {
+	for _, f := range faults.cloudShark {
 		server.AddFault(f)
+	}
+	tc := threatconnecttest.New(threatconnecttest.Options{
+		AccessID: sandboxAccessID, SecretKey: keys.secret, Tidy: true, LoopbackNames: true, KeepRequests: 1000,
+		BaseURL: "http://" + tcListener.Addr().String(), Log: log,
+	})
+	defer func() { _ = tc.Close() }()
+	tc.Demo()
+	for _, f := range faults.threatConnect {
+		tc.AddFault(f)
 	}
 	if err := a.announce(ready); err != nil {
 		return err
@@ -118,68 +183,106 @@ func (a *app) sandbox(ctx context.Context, opts sandboxOptions) error {
 		ctx, cancel = context.WithTimeout(ctx, opts.stopAfter)
 		defer cancel()
 	}
-	return serve(ctx, listener, server)
+	return serveAll(ctx,
+		served{cloudsharktest.NewHTTPServer(server.Handler()), listener, server.Close},
+		served{threatconnecttest.NewHTTPServer(tc.Handler()), tcListener, tc.Close})
 }
 
-func serve(ctx context.Context, listener net.Listener, server *cloudsharktest.Server) error {
-	h := cloudsharktest.NewHTTPServer(server.Handler())
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(listener) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-		_ = server.Close() // releases requests that hang
-		_ = h.Close()
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
+// served is one server of the sandbox. Its release lets requests that hang go.
+type served struct {
+	http     *http.Server
+	listener net.Listener
+	release  func() error
+}
+
+// serveAll serves until ctx ends, or until one of them fails.
+func serveAll(ctx context.Context, servers ...served) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, len(servers))
+	for _, s := range servers {
+		go func() {
+			err := s.http.Serve(s.listener)
+			if errors.Is(err, http.ErrServerClosed) {
+				err = nil
+			}
+			cancel()
+			ended <- err
+		}()
 	}
+	<-ctx.Done()
+	for _, s := range servers {
+		_ = s.release()
+		_ = s.http.Close()
+	}
+	var err error
+	for range servers {
+		err = errors.Join(err, <-ended)
+	}
+	return err
 }
 
-func listenLoopback(ctx context.Context, address string) (net.Listener, error) {
+func listenLoopback(ctx context.Context, flag, address string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, usageError("--listen %s: expected ADDRESS:PORT", quote.Path(address))
+		return nil, usageError("%s %s: expected ADDRESS:PORT", flag, quote.Path(address))
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, usageError("--listen %s: the sandbox asks nobody for a password, so it listens on loopback only", quote.Path(address))
+		return nil, usageError("%s %s: the sandbox asks nobody for a password, so it listens on loopback only", flag, quote.Path(address))
 	}
 	var lc net.ListenConfig
 	return lc.Listen(ctx, "tcp", address)
 }
 
-// prepareSandbox makes the folder, the token and the configuration.
-func (a *app) prepareSandbox(opts sandboxOptions, url string) (sandboxReady, string, error) {
+// sandboxKeys are what clients of the sandbox show.
+type sandboxKeys struct{ token, secret string }
+
+// prepareSandbox makes the folder, the keys and the configuration.
+func (a *app) prepareSandbox(opts sandboxOptions, url, threatConnect string) (sandboxReady, sandboxKeys, error) {
+	var keys sandboxKeys
 	dir, err := filepath.Abs(opts.dir)
 	if err != nil {
-		return sandboxReady{}, "", err
+		return sandboxReady{}, keys, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return sandboxReady{}, "", fmt.Errorf("sandbox: %w", err)
+		return sandboxReady{}, keys, fmt.Errorf("sandbox: %w", err)
 	}
 	ready := sandboxReady{URL: url, Config: filepath.Join(dir, "agent.toml"), TokenFile: opts.tokenFile, Dir: dir, PID: os.Getpid()}
+	ready.ThreatConnect = sandboxThreatConnect{threatConnect + "/api", sandboxAccessID, filepath.Join(dir, "threatconnect-secret")}
 	if ready.TokenFile == "" {
 		ready.TokenFile = filepath.Join(dir, "token")
 	} else if ready.TokenFile, err = filepath.Abs(ready.TokenFile); err != nil {
-		return ready, "", err
+		return ready, keys, err
 	}
-	token, err := os.ReadFile(ready.TokenFile)
-	if errors.Is(err, os.ErrNotExist) && opts.tokenFile == "" {
-		var random [16]byte
-		_, _ = rand.Read(random[:]) // never fails
-		token = []byte(hex.EncodeToString(random[:]) + "\n")
-		err = os.WriteFile(ready.TokenFile, token, 0o600)
+	if keys.token, err = a.sandboxKey(ready.TokenFile, opts.tokenFile == ""); err != nil {
+		return ready, keys, err
 	}
-	if err != nil {
-		return ready, "", fmt.Errorf("sandbox: %w", err)
+	if keys.secret, err = a.sandboxKey(ready.ThreatConnect.SecretFile, true); err != nil {
+		return ready, keys, err
 	}
-	text := strings.TrimSpace(string(token))
-	a.redactor.Add(secret.New(text))
 	config := fmt.Sprintf("# Made by `capagent sandbox`: the agent, talking to it.\n\n[agent]\nstate_dir = %q\n\n[cloudshark]\nurl = %q\ntoken_file = %q\n",
 		filepath.Join(dir, "state"), url, ready.TokenFile)
-	return ready, text, os.WriteFile(ready.Config, []byte(config), 0o600)
+	// A comment until the agent knows the table.
+	config += fmt.Sprintf("\n# [threatconnect]\n# url = %q\n# access_id = %q\n# secret_file = %q\n",
+		ready.ThreatConnect.URL, ready.ThreatConnect.AccessID, ready.ThreatConnect.SecretFile)
+	return ready, keys, os.WriteFile(ready.Config, []byte(config), 0o600)
+}
+
+// sandboxKey reads a key, and makes one where there is none yet if it may.
+func (a *app) sandboxKey(file string, mayMake bool) (string, error) {
+	key, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) && mayMake {
+		var random [16]byte
+		_, _ = rand.Read(random[:]) // never fails
+		key = []byte(hex.EncodeToString(random[:]) + "\n")
+		err = os.WriteFile(file, key, 0o600)
+	}
+	if err != nil {
+		return "", fmt.Errorf("sandbox: %w", err)
+	}
+	text := strings.TrimSpace(string(key))
+	a.redactor.Add(secret.New(text))
+	return text, nil
 }
 
 func (a *app) announce(ready sandboxReady) error {
@@ -192,7 +295,7 @@ func (a *app) announce(ready sandboxReady) error {
 			shown = rel
 		}
 	}
-	_, err := fmt.Fprintf(a.stdout, "capagent sandbox: %s/\nconfiguration:    %s\ntry it:           capagent --config %s upload FILE\n",
-		ready.URL, quote.Path(shown), quote.Path(shown))
+	_, err := fmt.Fprintf(a.stdout, "capagent sandbox: %s/\nThreatConnect:    %s/\nconfiguration:    %s\ntry it:           capagent --config %s upload FILE\n",
+		ready.URL, strings.TrimSuffix(ready.ThreatConnect.URL, "/api"), quote.Path(shown), quote.Path(shown))
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -178,13 +179,16 @@ func (st *store) owner(name string) *Owner {
 }
 
 // Add adds an indicator and returns its id. One of the same type, value and
-// owner is replaced and keeps its id. It panics when a file's value is no hash,
-// which is the caller's mistake.
+// owner is replaced and keeps its id. It panics when there is no value, or a
+// file's is no hash, which is the caller's mistake.
 func (s *Server) Add(i Indicator) int64 {
 	st := s.store
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	i.Value = canonical(i.Type, i.Value)
+	i.Value = Canonical(i.Type, i.Value)
+	if i.values() == [3]string{} {
+		panic("threatconnecttest: no value that fits its type: " + strconv.Quote(i.Value))
+	}
 	i.Owner = cmp.Or(i.Owner, st.org)
 	if st.owner(i.Owner) == nil {
 		st.addOwner(Owner{Name: i.Owner})
@@ -258,9 +262,9 @@ func (st *store) visible(name string) bool {
 	return o != nil && !o.Hidden
 }
 
-// canonical brings a value into the form that the server keeps
-// (contracts/threatconnect.md 2.3).
-func canonical(kind, value string) string {
+// Canonical brings a value into the form that the server keeps
+// (contracts/threatconnect.md 2.3). What does not fit its type is left as it is.
+func Canonical(kind, value string) string {
 	switch kind {
 	case "Address":
 		if a, err := netip.ParseAddr(value); err == nil {
@@ -282,7 +286,7 @@ func canonical(kind, value string) string {
 		for _, h := range strings.Split(value, " : ") {
 			n := hashKind(h)
 			if n < 0 {
-				panic("threatconnecttest: not a hash: " + value)
+				return value
 			}
 			known[n] = strings.ToUpper(h)
 		}

@@ -74,7 +74,7 @@ func (c *call) judgeValue(kind, value string) {
 		c.violate("a file that is not named by one hash")
 		return
 	}
-	if canonical(kind, value) != value {
+	if Canonical(kind, value) != value {
 		c.violate("a value that is not in canonical form")
 	}
 }

@@ -76,6 +76,9 @@ func TestV2Lookups(t *testing.T) {
 	if v := s.Violations(); len(v) != 0 {
 		t.Errorf("%+v", v)
 	}
+	if r := get(t, s, "/api/v2/indicators/files/aaaaaaaaaaaaaa%20%3A%20bbbbbbbbbbbbbbb"); r.status != 404 {
+		t.Errorf("%d %v", r.status, r.err)
+	}
 	for _, value := range []string{"addresses/2001:db8::1", "hosts/EVIL.example.com", "files/" + strings.ToLower(file)} {
 		if r := get(t, s, "/api/v2/indicators/"+value); r.status != 404 {
 			t.Errorf("%s: %d", value, r.status)

@@ -147,7 +147,7 @@ func (c *call) judgeQuery(q *query) {
 			switch {
 			case strings.HasPrefix(keyword, "value") && hashKind(v) >= 0 && v != strings.ToUpper(v):
 				c.violate("a hash that is not upper case")
-			case keyword == "summary" && canonical("Address", v) != v:
+			case keyword == "summary" && Canonical("Address", v) != v:
 				c.violate("an address that is not in long form")
 			}
 		}
