@@ -197,6 +197,7 @@ func groups(b base, raw json.RawMessage) []verdict.Group {
 }
 
 var (
+	errData = errors.New("there is nothing in the reply")
 	errList = errors.New("there is no list where one is expected")
 	errMany = errors.New("the list is longer than was asked for")
 )

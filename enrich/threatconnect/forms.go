@@ -50,6 +50,10 @@ func (c *Client) forms(q verdict.Query) []string {
 			}
 			return []string{q.Value, other}
 		}
+	case q.Type == indicator.Email:
+		if lower := strings.ToLower(q.Value); lower != q.Value {
+			return []string{q.Value, lower}
+		}
 	case strings.EqualFold(c.typeName(q.Type), typeFile):
 		return []string{strings.ToUpper(q.Value)}
 	}

@@ -176,11 +176,11 @@ func (c *Client) incidentV2(ctx context.Context, name, when, description string,
 		return Incident{}, fail(ClassBadQuery, err)
 	}
 	const path = "/v2/groups/incidents"
-	e, err := c.call(ctx, request{method: http.MethodPost, path: path, body: body})
+	made, err := c.callV2(ctx, request{method: http.MethodPost, path: path, body: body})
 	if err != nil {
 		return Incident{}, writing(err)
 	}
-	i, g, err := c.incidentOf(entity(e.Data))
+	i, g, err := c.incidentOf(made)
 	if err != nil {
 		return i, err
 	}
@@ -240,7 +240,10 @@ func (c *Client) FindIncident(ctx context.Context, name string) (Incident, bool,
 	}
 	data := e.Data
 	if !c.v3 {
-		data = entity(data)
+		data, err = entity(data)
+	}
+	if err != nil {
+		return Incident{}, false, about("find an incident", err)
 	}
 	var found Incident
 	err = each(data, pageSize, func(raw json.RawMessage) error {

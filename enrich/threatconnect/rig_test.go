@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -131,15 +130,4 @@ func isFailure(t *testing.T, err error, kind failure.Kind, class string) *failur
 		}
 	}
 	return f
-}
-
-func within(t *testing.T, d time.Duration, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	select {
-	case <-done:
-	case <-time.After(d):
-		t.Fatalf("not done within %s", d)
-	}
 }

@@ -21,6 +21,7 @@ var branchesV2 = map[string]string{
 }
 
 const (
+	maxMembers        = 10 // of a reply's data
 	maxIndicatorTypes = 1000
 	maxListOwners     = 10        // with more, lists cost more than they save
 	ownersFor         = time.Hour // how long the visible owners are believed
@@ -100,12 +101,12 @@ func (c *Client) learnBranches(ctx context.Context, queries []verdict.Query) err
 	if known || !slices.ContainsFunc(queries, func(q verdict.Query) bool { return branchesV2[c.typeName(q.Type)] == "" }) {
 		return nil
 	}
-	e, err := c.call(ctx, request{path: "/v2/types/indicatorTypes"})
+	list, err := c.callV2(ctx, request{path: "/v2/types/indicatorTypes"})
 	if err != nil {
 		return err
 	}
 	branches := map[string]string{}
-	err = each(entity(e.Data), maxIndicatorTypes, func(one json.RawMessage) error {
+	err = each(list, maxIndicatorTypes, func(one json.RawMessage) error {
 		var t struct {
 			Name   text `json:"name"`
 			Branch text `json:"apiBranch"`
@@ -136,24 +137,34 @@ func (c *Client) branch(name string) string {
 }
 
 // entity returns what a reply of API v2 is about: {"resultCount": 1, "address": X}.
-func entity(data json.RawMessage) json.RawMessage {
+// An empty list may be left out.
+func entity(data json.RawMessage) (json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil
+		return nil, fail(ClassBadReply, errData)
 	}
-	for range 10 {
+	for range maxMembers {
 		if t, err := d.Token(); err != nil || t == json.Delim('}') {
-			return nil
+			return nil, nil
 		}
 		var value json.RawMessage
 		if d.Decode(&value) != nil {
-			return nil
+			break
 		}
 		if value[0] == '{' || value[0] == '[' {
-			return value
+			return value, nil
 		}
 	}
-	return nil
+	return nil, fail(ClassBadReply, errData)
+}
+
+// callV2 sends r and returns what the reply is about.
+func (c *Client) callV2(ctx context.Context, r request) (json.RawMessage, error) {
+	e, err := c.call(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return entity(e.Data)
 }
 
 // singleV2 asks for one indicator.
@@ -204,14 +215,14 @@ func (c *Client) knownTo(ctx context.Context, path string) ([]string, error) {
 	if len(c.conf.Owners) == 1 {
 		return c.conf.Owners, nil
 	}
-	e, err := c.call(ctx, request{path: path + "/owners", mayMiss: true})
+	list, err := c.callV2(ctx, request{path: path + "/owners", mayMiss: true})
 	if isClass(err, classUnknown) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	all, err := ownersOf(entity(e.Data))
+	all, err := ownersOf(list)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +237,7 @@ func (c *Client) knownTo(ctx context.Context, path string) ([]string, error) {
 
 // fromOwner returns what one owner says: a verdict or nothing.
 func (c *Client) fromOwner(ctx context.Context, path, owner string) ([]verdict.Verdict, error) {
-	e, err := c.call(ctx, request{path: path, query: query("owner", owner, "includes", "additional"), mayMiss: true})
+	one, err := c.callV2(ctx, request{path: path, query: query("owner", owner, "includes", "additional"), mayMiss: true})
 	if isClass(err, classUnknown) {
 		return nil, nil
 	}
@@ -234,7 +245,7 @@ func (c *Client) fromOwner(ctx context.Context, path, owner string) ([]verdict.V
 		return nil, err
 	}
 	var i item
-	if one := entity(e.Data); len(one) == 0 || one[0] != '{' || json.Unmarshal(one, &i) != nil {
+	if len(one) == 0 || one[0] != '{' || json.Unmarshal(one, &i) != nil {
 		return nil, fail(ClassBadReply, errList)
 	}
 	if i.Inactive {
@@ -253,14 +264,14 @@ func (c *Client) fromOwner(ctx context.Context, path, owner string) ([]verdict.V
 }
 
 func (c *Client) groupsV2(ctx context.Context, path, owner string) ([]verdict.Group, error) {
-	e, err := c.call(ctx, request{path: path + "/groups", query: query("owner", owner), mayMiss: true})
+	list, err := c.callV2(ctx, request{path: path + "/groups", query: query("owner", owner), mayMiss: true})
 	if isClass(err, classUnknown) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return groups(c.base, entity(e.Data)), nil
+	return groups(c.base, list), nil
 }
 
 // listV2 asks each owner for many indicators of one type.
@@ -333,7 +344,7 @@ func (l *listV2) ask(ctx context.Context, path, owner string, found map[verdict.
 	for page := range maxPages {
 		q := "filters=" + string(l.filter) + "&orParams=true&" +
 			query("includes", "additional", "resultLimit", strconv.Itoa(pageSize), "resultStart", fmt.Sprint(page*pageSize), "owner", owner)
-		e, err := c.call(ctx, request{path: path, query: q, mayMiss: true})
+		list, err := c.callV2(ctx, request{path: path, query: q, mayMiss: true})
 		if isClass(err, classUnknown) {
 			return nil
 		}
@@ -341,7 +352,7 @@ func (l *listV2) ask(ctx context.Context, path, owner string, found map[verdict.
 			return err
 		}
 		got, foreign := 0, 0
-		err = each(entity(e.Data), pageSize, func(raw json.RawMessage) error {
+		err = each(list, pageSize, func(raw json.RawMessage) error {
 			var i item
 			if err := json.Unmarshal(raw, &i); err != nil {
 				return errList
@@ -370,14 +381,14 @@ func (l *listV2) ask(ctx context.Context, path, owner string, found map[verdict.
 
 // ownersV2 lists the owners that the account may read.
 func (c *Client) ownersV2(ctx context.Context) ([]Owner, error) {
-	e, err := c.call(ctx, request{path: "/v2/owners"})
+	list, err := c.callV2(ctx, request{path: "/v2/owners"})
 	if err != nil {
 		return nil, err
 	}
-	return ownersOf(entity(e.Data))
+	return ownersOf(list)
 }
 
-// pathV2 is where API v2 has an indicator, in each form that it may have there.
+// pathsV2 are where API v2 has an indicator, in each form that it may have there.
 func (c *Client) pathsV2(ctx context.Context, q verdict.Query) ([]string, error) {
 	if err := c.learnBranches(ctx, []verdict.Query{q}); err != nil {
 		return nil, err

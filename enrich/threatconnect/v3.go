@@ -38,7 +38,7 @@ type batch struct {
 	names   []string            // types
 	values  map[string][]string // by type; of files by the field that holds the digest
 	seen    map[string]bool
-	cost    int // bytes of the values, encoded where they stand
+	cost    int // bytes of the question, encoded as it is sent
 	count   int
 	files   bool
 	large   bool
@@ -49,7 +49,9 @@ type batch struct {
 type splits struct{ left int }
 
 func (c *Client) newBatch(files, large bool, s *splits) *batch {
-	return &batch{client: c, files: files, large: large, splits: s, values: map[string][]string{}, seen: map[string]bool{}}
+	b := &batch{client: c, files: files, large: large, splits: s, values: map[string][]string{}, seen: map[string]bool{}}
+	b.cost = b.frame()
+	return b
 }
 
 // plan makes jobs of queries, in their order as far as batches allow.
@@ -83,19 +85,20 @@ func (c *Client) batches(queries []verdict.Query, large bool, s *splits) []job {
 // add takes q in, unless the batch would become too large; the first always fits.
 func (b *batch) add(q verdict.Query) bool {
 	name := b.client.typeName(q.Type)
-	place := name
+	place, cost := name, 0
 	if b.files {
 		place = map[int]string{32: "value1", 40: "value2", 64: "value3"}[len(q.Value)]
 	}
-	cost := 0
-	if _, known := b.values[place]; !known {
-		cost += len(escape(nil, quoted(name), inQuery)) + len(" or value1 in (),")*2
+	if _, known := b.values[place]; !known && b.files {
+		cost += b.len("+or+") + b.len(place) + b.len("+in+()")
+	} else if !known {
+		cost += b.len(quoted(name)) + 1
 	}
 	var fresh []string
 	for _, form := range b.client.forms(q) {
 		if !b.seen[place+"|"+form] {
 			fresh = append(fresh, form)
-			cost += b.width(form)
+			cost += b.len(quoted(form)) + 1
 		}
 	}
 	if len(b.queries) > 0 && !b.room(cost, len(fresh)) {
@@ -114,28 +117,35 @@ func (b *batch) add(q verdict.Query) bool {
 	return true
 }
 
-// width is what a value takes in a question, with its comma.
-func (b *batch) width(form string) int {
+// len is what text takes where the question stands.
+func (b *batch) len(text string) int {
 	if b.large {
-		return len(quoted(form)) + 1
+		return len(text)
 	}
-	return len(escape(nil, quoted(form), inQuery)) + 1
+	return len(escape(nil, text, inQuery))
 }
 
 func (b *batch) room(cost, count int) bool {
 	if b.large {
-		return b.count+count <= largeValues && b.cost+cost+b.client.fixed() < largeTQL
+		return b.count+count <= largeValues && b.cost+cost < largeTQL
 	}
-	return b.cost+cost+b.client.fixed() < maxQuery
+	return b.cost+cost < maxQuery
 }
 
-// fixed is the most that a question takes without its values.
-func (c *Client) fixed() int {
-	q := "tql=typeName+in+()+and+summary+in+()&resultLimit=10000&fields=associatedGroups"
-	if len(c.conf.Owners) > 0 {
-		q += "+and+ownerName+in+" + string(escape(nil, list(c.conf.Owners), inQuery))
+// frame is what a question takes without its values and types. Of each of their
+// lists one comma is counted that is not there; they are kept in hand.
+func (b *batch) frame() int {
+	n := len("tql=&resultLimit=500") + b.len("typeName in () and summary in ()")
+	if b.files {
+		n = len("tql=&resultLimit=500") + b.len(`typeName in ("File") and ()`)
 	}
-	return len(q)
+	if b.client.conf.Groups {
+		n += len("&fields=associatedGroups")
+	}
+	if owners := b.client.conf.Owners; len(owners) > 0 {
+		n += b.len(" and ownerName in " + list(owners))
+	}
+	return n
 }
 
 func list(values []string) string {
@@ -268,6 +278,9 @@ func (b *batch) ask(ctx context.Context) (map[verdict.Query][]verdict.Verdict, e
 		e, err := c.call(ctx, req)
 		if err != nil {
 			return nil, err
+		}
+		if len(e.Data) == 0 {
+			return nil, fail(ClassBadReply, errData)
 		}
 		got, foreign := 0, 0
 		err = each(e.Data, pageSize, func(raw json.RawMessage) error {
