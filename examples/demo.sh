@@ -44,6 +44,7 @@ cat <<TEXT
 Next:
   open a link above in a browser: $(sed -n 's/^capagent sandbox: *//p' $dir/sandbox.log) lists them all
   ./capagent --config $config ls              what became of each capture
+  ./capagent --config $config ls --flagged    those with something that ThreatConnect knows to be bad
   ./capagent --config $config show 1          one of them in full
   ./capagent --config $config upload FILE     a capture of your own, to the sandbox
   make demo-stop                                        ends the sandbox (it ends by itself in an hour)

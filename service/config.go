@@ -32,6 +32,7 @@ type Config struct {
 	Policy     PolicyConfig    `toml:"policy"`
 
 	ThreatConnect threatconnect.Config `toml:"threatconnect"`
+	List          []ListConfig         `toml:"list"`
 
 	Trigger   []TriggerConfig  `toml:"trigger"`
 	Schedule  []ScheduleConfig `toml:"schedule"`

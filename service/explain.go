@@ -21,7 +21,7 @@ import (
 const maxAnnotations = 20
 
 // maxThreats is how many bytes of a session's comment tell of findings.
-const maxThreats = 1200
+const maxThreats = 1000
 
 // Explains says that indicators are looked up.
 func (a *Agent) Explains() bool { return a.Lookup != nil }
@@ -52,12 +52,12 @@ func (a *Agent) explained(ctx context.Context, c ledger.Capture, r lookup.Result
 			return err
 		}
 	}
-	tags, summary := c.Tags, c.Summary
+	tags, threats := c.Tags, c.Threats
 	if len(r.Findings) > 0 && c.SessionID == "" {
 		tags = append(slices.Clone(tags), verdict.Tags(r.Findings, upload.MaxTags-len(tags))...)
-		summary = verdict.Summary(r.Findings, maxThreats) + "\n" + summary
+		threats = verdict.Summary(r.Findings, maxThreats)
 	}
-	return a.Ledger.Explain(ctx, c.ID, tags, strings.TrimSpace(summary), r.Missing)
+	return a.Ledger.Explain(ctx, c.ID, tags, threats, r.Missing)
 }
 
 // findingData is what the ledger keeps of a finding besides its columns.

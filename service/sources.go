@@ -1,24 +1,56 @@
 package service
 
 import (
+	"fmt"
+
 	"github.com/rs/zerolog"
 
 	"capagent/enrich"
 	"capagent/enrich/indicator"
+	"capagent/enrich/lists"
 	"capagent/enrich/threatconnect"
 	"capagent/enrich/verdict"
 	"capagent/internal/ledger"
 	"capagent/service/lookup"
 )
 
+// ListConfig is one table [[list]]: a file of what is known to be bad.
+type ListConfig struct {
+	Name       string  `toml:"name"`
+	File       string  `toml:"file"`
+	Owner      string  `toml:"owner"`
+	Rating     float64 `toml:"rating"`
+	Confidence int     `toml:"confidence"`
+	Subdomains bool    `toml:"subdomains"`
+}
+
+// SetDefaults sets the values that apply where a table is silent.
+func (c *ListConfig) SetDefaults() {
+	c.Rating, c.Confidence = lists.DefaultRating, lists.DefaultConfidence
+}
+
+func (c *ListConfig) config() lists.Config {
+	return lists.Config{Name: c.Name, File: c.File, Owner: c.Owner, Rating: &c.Rating, Confidence: &c.Confidence, Subdomains: c.Subdomains}
+}
+
 // LooksUp says that there is somebody to ask of indicators.
-func (c *Config) LooksUp() bool { return c.ThreatConnect.URL != "" }
+func (c *Config) LooksUp() bool { return c.ThreatConnect.URL != "" || len(c.List) > 0 }
 
 // checkSources checks the tables of those that are asked.
 func (c *Config) checkSources() []error {
 	errs := c.place("", c.ThreatConnect.Validate())
 	if c.ThreatConnect.URL != "" {
 		errs = append(errs, c.place("", c.ThreatConnect.Missing())...)
+	}
+	names := map[string]bool{threatconnect.Name: true}
+	for i, l := range c.List {
+		table := fmt.Sprintf("list[%d].", i)
+		if err := l.config().Check(); err != nil {
+			errs = append(errs, c.Loaded.Errorf(table+"name", "%w", err))
+		} else if names[l.Name] {
+			errs = append(errs, c.Loaded.Errorf(table+"name", "an earlier source has this name"))
+		}
+		names[l.Name] = true
 	}
 	return errs
 }
@@ -29,16 +61,26 @@ func NewLookup(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger)
 		return nil, nil
 	}
 	tc := cfg.ThreatConnect
-	tc.Connecting = cfg.CloudShark.Connecting
-	client, err := threatconnect.New(tc, version, log)
-	if err != nil {
-		return nil, err
+	var remotes []lookup.Remote
+	if tc.URL != "" {
+		tc.Connecting = cfg.CloudShark.Connecting
+		client, err := threatconnect.New(tc, version, log)
+		if err != nil {
+			return nil, err
+		}
+		remotes = append(remotes, lookup.Remote{Source: client, TTL: tc.TTL.Std(), Negative: tc.NegativeTTL.Std()})
+	}
+	var local []lookup.Source
+	for _, c := range cfg.List {
+		list, err := lists.New(c.config(), log)
+		if err != nil {
+			return nil, err
+		}
+		local = append(local, list)
 	}
 	own := cfg.Inspect.Prefixes()
 	return lookup.New(lookup.Options{
-		Ledger:    l,
-		Remotes:   []lookup.Remote{{Source: client, TTL: tc.TTL.Std(), Negative: tc.NegativeTTL.Std()}},
-		Threshold: tc.Threshold(),
+		Ledger: l, Lists: local, Remotes: remotes, Threshold: tc.Threshold(),
 		Choose: func(list []indicator.Indicator) []verdict.Query {
 			var queries []verdict.Query
 			for _, i := range enrich.Interesting(list, own) {

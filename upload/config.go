@@ -51,7 +51,8 @@ const (
 	MaxTags        = 30
 	MaxTag         = 100     // bytes
 	maxComments    = 2 << 10 // bytes
-	maxSummary     = 1 << 10 // bytes of it for what the flows were
+	maxSummary     = 700     // bytes of it for what the flows were
+	maxThreats     = 1000    // bytes of it for findings
 	maxTemplate    = 500     // bytes
 	maxConcurrency = 64
 	minBandwidth   = 1 << 10

@@ -174,6 +174,9 @@ func sessionComments(template, host string, c *ledger.Capture, p *ledger.Part) s
 	if c.Case != "" {
 		lines = append(lines, "case: "+line(cut(c.Case, 100)))
 	}
+	if c.Threats != "" {
+		lines = append(lines, printable(cut(c.Threats, maxThreats)))
+	}
 	if c.Summary != "" {
 		lines = append(lines, printable(cut(c.Summary, maxSummary)))
 	}

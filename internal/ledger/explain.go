@@ -5,16 +5,16 @@ import (
 	"fmt"
 )
 
-// Explain records what looking a capture's indicators up has come to: the tags and
-// the few lines that its session will have, and how many indicators nobody has
+// Explain records what looking a capture's indicators up has come to: the tags of
+// its session, a few lines of its findings, and how many indicators nobody has
 // answered for yet.
-func (l *Ledger) Explain(ctx context.Context, id int64, tags []string, summary string, unanswered int) error {
+func (l *Ledger) Explain(ctx context.Context, id int64, tags []string, threats string, unanswered int) error {
 	err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 		if _, err := readCaptureRow(ctx, tx, id); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE captures SET tags = ?2, summary = ?3, unanswered = ?4 WHERE id = ?1`,
-			id, list(validTexts(tags)), summary, max(unanswered, 0))
+		_, err := tx.ExecContext(ctx, `UPDATE captures SET tags = ?2, threats = ?3, unanswered = ?4 WHERE id = ?1`,
+			id, list(validTexts(tags)), threats, max(unanswered, 0))
 		return err
 	})
 	if err != nil {

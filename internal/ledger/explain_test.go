@@ -13,7 +13,7 @@ func TestWhatIsToBeExplainedAndDone(t *testing.T) {
 	ok(t, l.Explain(ctx, r[1].ID, nil, "", 7))
 	ok(t, l.Explain(ctx, r[2].ID, nil, "", 3))
 	c := get(t, l, r[0].ID)
-	if len(c.Tags) != 2 || c.Tags[1] != "rating:5" || c.Summary != "1 finding" {
+	if len(c.Tags) != 2 || c.Tags[1] != "rating:5" || c.Threats != "1 finding" {
 		t.Errorf("%+v", c)
 	}
 	ids, err := l.Unanswered(ctx, 10)

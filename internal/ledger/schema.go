@@ -236,6 +236,8 @@ CREATE TABLE acts (
 `, `
 -- how many indicators of a capture were not answered for, and are asked again
 ALTER TABLE captures ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
+-- what its findings are, in a few lines for people
+ALTER TABLE captures ADD COLUMN threats TEXT NOT NULL DEFAULT '';
 CREATE INDEX captures_unanswered ON captures(id) WHERE unanswered > 0;
 `}
 
