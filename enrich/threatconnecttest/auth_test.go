@@ -88,6 +88,32 @@ func TestSignatureOfTheUnencodedFormIsRefused(t *testing.T) {
 	}
 }
 
+// TestTheRequestLineIsWhatCounts: a URL that was parsed and written again is
+// another one, in bytes if not in meaning.
+func TestTheRequestLineIsWhatCounts(t *testing.T) {
+	s := start(t, Options{})
+	stamp := strconv.FormatInt(time.Now().Unix(), 10)
+	for sent, again := range map[string]string{
+		`/api/v3/indicators/a"b`:            `/api/v3/indicators/a%22b`,
+		`/api/v3/indicators/a%2fb`:          `/api/v3/indicators/a%2Fb`,
+		`/api/v3/security/owners?`:          `/api/v3/security/owners`,
+		`/api/v3/security/owners?b=1&a=%7e`: `/api/v3/security/owners?a=~&b=1`,
+		`/api/v2/owners?a=b+c`:              `/api/v2/owners?a=b%20c`,
+	} {
+		if status, body := rawAsk(t, s, "GET", sent, stamp, sign(s.SecretKey, sent, "GET", stamp)); status == 401 {
+			t.Errorf("%s: %d %s", sent, status, body)
+		}
+		if status, _ := rawAsk(t, s, "GET", sent, stamp, sign(s.SecretKey, again, "GET", stamp)); status != 401 {
+			t.Errorf("%s signed as %s: %d", sent, again, status)
+		}
+	}
+	// A forward proxy is told the absolute form; signed is the rest.
+	absolute := "http://threat.example/api/v2/owners?x=/"
+	if status, body := rawAsk(t, s, "GET", absolute, stamp, sign(s.SecretKey, "/api/v2/owners?x=/", "GET", stamp)); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 func TestAuthentication(t *testing.T) {
 	s := start(t, Options{Tokens: []Token{{Value: "APIV2:1:good="}, {Value: "old", Expires: time.Now().Add(-time.Hour)}}})
 	header := func(name, value string) change { return func(r *http.Request) { r.Header.Set(name, value) } }

@@ -67,7 +67,7 @@ func init() {
 		"skew":          {"a clock that is by (10m) ahead, or behind", Fault{By: 10 * time.Minute}, nil},
 		"lying":         {"verdicts of indicators that nobody asked for", Fault{}, nil},
 		"wild":          {"ratings, ids, links and names out of all bounds", Fault{}, nil},
-		"loop":          {"next leads back to the same page for ever", Fault{}, nil},
+		"loop":          {"the first page again and again, and next goes on for ever", Fault{}, nil},
 		"nextelsewhere": {"next leads to another host", elsewhere, nil},
 	}
 }

@@ -48,7 +48,7 @@ func TestFaultsThatAnswerOtherwise(t *testing.T) {
 		"slow:delay=1ms":  {200, "Success", ""},
 		"lying":           {200, "nobody-asked.example", ""},
 		"wild":            {200, "javascript:", ""},
-		"loop":            {200, `resultStart=0`, ""},
+		"loop":            {200, `resultStart=100`, ""},
 		"nextelsewhere":   {200, `"next":"https://elsewhere.invalid/api/v3/`, ""},
 		"dribble:delay=0": {200, "Success", ""},
 	} {
@@ -88,6 +88,26 @@ func TestFaultsThatEndTheConnection(t *testing.T) {
 	set1(t, s, "badjson")
 	if r := get(t, s, hosts); r.status != 200 || json.Valid([]byte(r.body)) {
 		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
+func TestLoopHasNoEnd(t *testing.T) {
+	s := start(t, Options{})
+	set1(t, s, "loop")
+	target, seen := hosts+"&resultLimit=1", map[string]bool{}
+	for range 20 {
+		r := get(t, s, target)
+		next, _ := r.json(t)["next"].(string)
+		if seen[next] || len(names(t, r)) != 1 {
+			t.Fatalf("%s", r.body)
+		}
+		seen[next] = true
+		target = strings.TrimPrefix(next, s.URL)
+	}
+	for _, at := range []string{"0", "5", "5000"} {
+		if r := get(t, s, "/api/v2/indicators/addresses?resultLimit=1&resultStart="+at); !strings.Contains(r.body, "198.51.100.23") {
+			t.Errorf("%s", r.body)
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ func TestThePageShowsWhatTheServerKnows(t *testing.T) {
 	get(t, s, "/api/v2/owners")
 	r := page(t, s, "/")
 	for _, want := range []string{
-		"a local stand-in for ThreatConnect", "10 of 3 owners", `id="/details/indicators/1001/overview"`, "198.51.100.23", "2001:db8:0:0:0:0:0:1", "4.5", "(inactive)",
+		"a local stand-in for ThreatConnect", "10 from 3 owners", `id="/details/indicators/1001/overview"`, "198.51.100.23", "2001:db8:0:0:0:0:0:1", "4.5", "(inactive)",
 		"&lt;script&gt;alert(1)&lt;/script&gt;·", "&lt;b&gt;Capture&lt;/b&gt;", "POST /api/v2/indicators/addresses/198.51.100.23/observations", "Campaign", "html",
 	} {
 		if !strings.Contains(r.body, want) {

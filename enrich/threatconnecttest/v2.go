@@ -134,7 +134,11 @@ func (c *call) page(entity string, list []object) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	data := object{entity: cut(list, start, limit)}
+	from := start
+	if c.is("loop") {
+		from = 0
+	}
+	data := object{entity: cut(list, from, limit)}
 	if start == 0 {
 		data["resultCount"] = len(list)
 	}

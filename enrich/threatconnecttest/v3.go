@@ -89,7 +89,11 @@ func (c *call) v3Indicators() (int, any, error) {
 	if c.is("lying") && start == 0 {
 		data = append(data, c.lies(shape, fields)...)
 	}
-	for _, i := range cut(found, start, limit) {
+	from := start
+	if c.is("loop") {
+		from = 0
+	}
+	for _, i := range cut(found, from, limit) {
 		data = append(data, c.warp(shape.v3(i, fields)))
 	}
 	answer := object{"data": data, "status": "Success"}
@@ -133,7 +137,7 @@ func (c *call) links(answer object, params url.Values, start, limit, total int) 
 	}
 	switch {
 	case c.is("loop"):
-		answer["next"] = to(start)
+		answer["next"] = to(start + limit)
 	case c.is("nextelsewhere"):
 		answer["next"] = strings.Replace(to(start+limit), base, c.fault.To, 1)
 	}
