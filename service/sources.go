@@ -2,10 +2,12 @@ package service
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/rs/zerolog"
 
 	"capagent/enrich"
+	"capagent/enrich/choose"
 	"capagent/enrich/indicator"
 	"capagent/enrich/lists"
 	"capagent/enrich/threatconnect"
@@ -78,17 +80,27 @@ func NewLookup(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger)
 		}
 		local = append(local, list)
 	}
-	own := cfg.Inspect.Prefixes()
+	chooser, err := choose.New(cfg.choice())
+	if err != nil {
+		return nil, err
+	}
 	return lookup.New(lookup.Options{
 		Ledger: l, Lists: local, Remotes: remotes, Threshold: tc.Threshold(),
 		Choose: func(list []indicator.Indicator) []verdict.Query {
-			var queries []verdict.Query
-			for _, i := range enrich.Interesting(list, own) {
-				if i.Type != indicator.LocalHost && len(queries) < tc.MaxIndicators {
-					queries = append(queries, verdict.Query{Type: i.Type, Value: i.Value})
-				}
-			}
-			return queries
+			return chooser.Choose(list, tc.MaxIndicators, nil).Queries
 		},
 	}), nil
+}
+
+// choice is what is not looked up. What an exclude names as a path is a file.
+func (c *Config) choice() choose.Config {
+	out := choose.Config{Special: enrich.Special, Own: c.Inspect.Prefixes()}
+	for _, e := range c.ThreatConnect.Exclude {
+		if filepath.IsAbs(e) {
+			out.ExcludeFiles = append(out.ExcludeFiles, e)
+		} else {
+			out.Exclude = append(out.Exclude, e)
+		}
+	}
+	return out
 }
