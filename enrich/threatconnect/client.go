@@ -59,7 +59,9 @@ type Client struct {
 	pace   *rate.Limiter
 	offset atomic.Int64 // what the server's clock is ahead of ours, a time.Duration
 	small  atomic.Bool  // large batches proved impossible
+	lists  atomic.Bool  // v2: they proved possible
 
+	working  sync.WaitGroup // on lookups
 	mu       sync.Mutex
 	underway map[verdict.Query]*call
 	branches map[string]string // v2: branches of custom types, by their names
@@ -104,8 +106,12 @@ func New(c Config, version string, log zerolog.Logger) (*Client, error) {
 	}, nil
 }
 
-// Close drops idle connections.
-func (c *Client) Close() { c.http.Close() }
+// Close waits for what is under way, which the callers' contexts should have
+// ended, and drops idle connections.
+func (c *Client) Close() {
+	c.working.Wait()
+	c.http.Close()
+}
 
 // Name returns what verdicts give as their source.
 func (c *Client) Name() string { return Name }
@@ -181,21 +187,20 @@ func (c *Client) attempt(ctx context.Context, r request) (*httpx.Reply, time.Dur
 
 // turn waits for one of the two slots and for the rate.
 func (c *Client) turn(ctx context.Context) error {
-	ended := func() error { return &failure.Error{Class: httpx.ClassCanceled, Err: context.Cause(ctx)} }
 	if ctx.Err() != nil {
-		return ended()
+		return canceled(ctx)
 	}
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
-		return ended()
+		return canceled(ctx)
 	}
 	if err := c.pace.Wait(ctx); err != nil {
 		<-c.slots
 		if ctx.Err() == nil { // the turn would come after the deadline
 			return &failure.Error{Class: httpx.ClassCanceled, Err: context.DeadlineExceeded}
 		}
-		return ended()
+		return canceled(ctx)
 	}
 	return nil
 }

@@ -118,9 +118,15 @@ type envelope struct {
 
 // open returns the envelope of a success, or the failure that a reply stands for.
 func open(reply *httpx.Reply, scrub func(string) string, now time.Time) (envelope, error) {
+	if isClass(reply.Err, httpx.ClassCanceled) {
+		return envelope{}, reply.Err
+	}
 	var e envelope
-	err := json.Unmarshal(reply.Body, &e)
-	isJSON := err == nil && reply.Err == nil
+	err := reply.Err // half a reply is no JSON
+	if err == nil {
+		err = json.Unmarshal(reply.Body, &e)
+	}
+	isJSON := err == nil
 	success := strings.EqualFold(string(e.Status), "Success")
 	if isJSON && success && reply.Status/100 == 2 {
 		return e, nil
@@ -133,7 +139,7 @@ func open(reply *httpx.Reply, scrub func(string) string, now time.Time) (envelop
 	f := fail(classify(reply.Status, message[:min(len(message), maxMessage)]), nil)
 	switch {
 	case reply.Err != nil && reply.Status/100 == 2 && len(reply.Body) < maxReply:
-		return envelope{}, reply.Err // the connection broke, or the caller gave up
+		return envelope{}, reply.Err // the connection broke
 	case reply.Err != nil && reply.Status/100 == 2:
 		f = fail(ClassBadReply, fmt.Errorf("answered %d, but %w", reply.Status, reply.Err))
 	case message != "":

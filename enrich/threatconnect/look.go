@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"capagent/enrich/verdict"
@@ -53,41 +54,42 @@ func (c *Client) Look(ctx context.Context, queries []verdict.Query) ([]verdict.A
 }
 
 // look fills in answers. What somebody else is asking already is waited for;
-// where that one gave up, it is asked again.
+// where that one gave up, it is asked again. When ctx ends, look returns at once:
+// a long reply may still be read, which Close waits for.
 func (c *Client) look(ctx context.Context, order []verdict.Query, answers map[verdict.Query]*verdict.Answer) error {
 	var worst error
-	for {
+	for len(order) > 0 {
 		mine, theirs := c.join(order, answers)
-		if len(mine) == 0 && len(theirs) == 0 {
-			return worst
+		if len(mine) > 0 {
+			c.working.Go(func() { c.ask(ctx, mine) })
 		}
-		if err := c.ask(ctx, mine); err != nil {
-			worst = graver(worst, err)
-		}
-		for _, q := range mine {
-			answers[q.query] = q.answer
-		}
-		again := []verdict.Query{}
-		for _, q := range theirs {
+		order = nil
+		for n, q := range slices.Concat(mine, theirs) {
 			select {
 			case <-q.done:
 			case <-ctx.Done():
-				return &failure.Error{Class: httpx.ClassCanceled, Err: context.Cause(ctx)}
+			}
+			select {
+			case <-q.done:
+			default:
+				worst = graver(worst, canceled(ctx))
+				continue
 			}
 			switch {
 			case q.answer != nil:
 				answers[q.query] = q.answer
-			case isClass(q.err, httpx.ClassCanceled):
-				again = append(again, q.query)
+			case n >= len(mine) && isClass(q.err, httpx.ClassCanceled) && ctx.Err() == nil:
+				order = append(order, q.query)
 			default:
 				worst = graver(worst, q.err)
 			}
 		}
-		if ctx.Err() != nil && len(again) > 0 {
-			return &failure.Error{Class: httpx.ClassCanceled, Err: context.Cause(ctx)}
-		}
-		order = again
 	}
+	return worst
+}
+
+func canceled(ctx context.Context) error {
+	return &failure.Error{Class: httpx.ClassCanceled, Err: context.Cause(ctx)}
 }
 
 // graver returns the error that says more about all the others.
@@ -124,10 +126,7 @@ func (c *Client) join(order []verdict.Query, answers map[verdict.Query]*verdict.
 }
 
 // ask runs the requests for mine and tells all who wait.
-func (c *Client) ask(ctx context.Context, mine []asked) error {
-	if len(mine) == 0 {
-		return nil
-	}
+func (c *Client) ask(ctx context.Context, mine []asked) {
 	calls := make(map[verdict.Query]*call, len(mine))
 	order := make([]verdict.Query, len(mine))
 	for i, m := range mine {
@@ -149,17 +148,12 @@ func (c *Client) ask(ctx context.Context, mine []asked) error {
 		r.jobs = jobs
 		err = r.work(ctx)
 	}
-	rest := err
-	if rest == nil {
-		rest = fail(ClassBadReply, errUnanswered)
+	if err == nil {
+		err = fail(ClassBadReply, errUnanswered) // for what no job was about: there is nothing
 	}
 	for _, q := range order {
-		r.settle(q, nil, rest)
+		r.settle(q, nil, err)
 	}
-	for _, m := range mine {
-		err = graver(m.err, err)
-	}
-	return err
 }
 
 var errUnanswered = errors.New("no answer came")

@@ -42,6 +42,9 @@ func (c *Client) planV2(ctx context.Context, queries []verdict.Query) ([]job, er
 	if len(owners) == 0 || len(owners) > maxListOwners {
 		return c.singles(queries), nil
 	}
+	if ok, err := c.listsWork(ctx, owners); err != nil || !ok {
+		return c.singles(queries), err
+	}
 	var jobs []job
 	open := map[string]*listV2{}
 	for _, q := range queries {
@@ -91,6 +94,43 @@ func (c *Client) askedOwners(ctx context.Context) ([]string, error) {
 		names[i] = o.Name
 	}
 	return names, nil
+}
+
+// listsWork finds out once whether the server joins filters by "or": one that
+// joined them by "and" would say of everything that it is unknown. It asks for an
+// indicator that is there, and one that is not.
+func (c *Client) listsWork(ctx context.Context, owners []string) (bool, error) {
+	if c.lists.Load() {
+		return true, nil
+	}
+	const path = "/v2/indicators/hosts"
+	for _, owner := range owners {
+		var some item
+		list, err := c.callV2(ctx, request{path: path, query: query("owner", owner, "resultLimit", "1"), mayMiss: true})
+		if err == nil {
+			_ = each(list, pageSize, func(raw json.RawMessage) error { return json.Unmarshal(raw, &some) })
+		} else if !isClass(err, classUnknown) {
+			return false, err
+		}
+		name, ok := indicator.Canonical(indicator.Host, string(some.HostName))
+		if !ok || len(name) > maxName || strings.ContainsAny(name, ",=<>^") {
+			continue // this owner has none to try it with
+		}
+		l := &listV2{client: c, name: "Host", owners: []string{owner}}
+		l.add(verdict.Query{Type: indicator.Host, Value: "nobody-has-this.invalid"})
+		l.add(verdict.Query{Type: indicator.Host, Value: name})
+		found := map[verdict.Query][]verdict.Verdict{}
+		err = l.ask(ctx, path, owner, found)
+		if err != nil && !unfit(err) {
+			return false, err
+		}
+		c.lists.Store(len(found) == 1)
+		break
+	}
+	if !c.lists.Load() && c.small.CompareAndSwap(false, true) {
+		c.log.Warn().Msg("ThreatConnect does not prove that it takes large batches: asking for one indicator at a time")
+	}
+	return c.lists.Load(), nil
 }
 
 // learnBranches asks once where the custom types are, when a query has one.

@@ -108,12 +108,21 @@ func TestV2ListsManyAtOnce(t *testing.T) {
 		queries = append(queries, verdict.Query{Type: indicator.Address, Value: fmt.Sprintf("198.51.100.%d", i)})
 	}
 	queries = append(queries, one(indicator.URL, "http://evil.example/a,b")...)
-	for _, refuses := range []bool{false, true} {
+	for _, kind := range []string{"takes them", "refuses them", "joins them by and"} {
+		refuses, ignores := kind == "refuses them", kind == "joins them by and"
 		r := newRig(t, func(c *Config) { v2(c); c.LargeBatches = true }, func(w http.ResponseWriter, req *http.Request) {
 			q := req.URL.Query()
 			switch {
 			case req.URL.Path == "/api/v2/owners":
 				says(w, 200, `{"status":"Success","data":{"resultCount":2,"owner":[{"id":1,"name":"A","type":"Organization"},{"id":2,"name":"B","type":"Source"}]}}`)
+			case req.URL.Path == "/api/v2/indicators/hosts" && q.Get("filters") == "":
+				says(w, 200, `{"status":"Success","data":{"resultCount":1,"host":[{"id":1,"hostName":"some.example"}]}}`)
+			case q.Get("filters") == "summary=nobody-has-this.invalid,summary=some.example":
+				if ignores {
+					says(w, 200, `{"status":"Success","data":{"resultCount":0,"host":[]}}`)
+				} else {
+					says(w, 200, `{"status":"Success","data":{"resultCount":1,"host":[{"id":1,"hostName":"some.example"}]}}`)
+				}
 			case q.Get("filters") != "" && refuses:
 				says(w, 400, `{"status":"Failure","message":"The request was not properly formed"}`)
 			case strings.Contains(q.Get("filters"), "summary=198.51.100.7,") && q.Get("orParams") == "true" && q.Get("owner") == "B":
@@ -135,12 +144,15 @@ func TestV2ListsManyAtOnce(t *testing.T) {
 				t.Fatalf("%+v, %v", answers, err)
 			}
 		}
-		want := 1 + 2*(2*2+2) // owners once; two lists for two owners, and the URL with a comma in both of its forms
-		if refuses {
-			want = 1 + 2 + 2*(100+1+2)
+		want := 3 + 2*(2*2+2) // owners, two to try it; two lists for two owners, and the URL with a comma in both of its forms
+		switch {
+		case refuses:
+			want = 3 + 2 + 2*(100+1+2)
+		case ignores:
+			want = 3 + 2*(100+1+2)
 		}
 		if n := len(r.requests()); n > want || n < want-2 {
-			t.Errorf("%d requests, want %d", n, want)
+			t.Errorf("%s: %d requests, want %d", kind, n, want)
 		}
 		for _, line := range r.requests() {
 			if _, q, _ := strings.Cut(line, "?"); len(q) >= maxQuery {
