@@ -60,6 +60,8 @@ type Client struct {
 	offset atomic.Int64 // what the server's clock is ahead of ours, a time.Duration
 	small  atomic.Bool  // large batches proved impossible
 	lists  atomic.Bool  // v2: they proved possible
+	// checked is set when the configured owners were seen.
+	checked atomic.Bool
 
 	working  sync.WaitGroup // on lookups
 	mu       sync.Mutex
@@ -90,7 +92,7 @@ func New(c Config, version string, log zerolog.Logger) (*Client, error) {
 		UserAgent: "capagent/" + version, Table: "threatconnect",
 		AllowHTTP: c.AllowHTTP, CAFile: c.CAFile, Pins: c.Pins,
 		IdleTimeout: c.Timeout.Std(), ConnectTimeout: c.Timeout.Std(),
-		MaxReply: maxReply, MaxConns: concurrency, Connecting: c.Connecting,
+		MaxReply: maxReply, Connecting: c.Connecting,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("[threatconnect] %w", err)

@@ -20,7 +20,8 @@ const (
 	maxName        = 200
 	maxDescription = 500
 	maxLink        = 1 << 10
-	maxGroups      = 20 // of one verdict
+	maxGroups      = 20   // of one verdict
+	maxGroupList   = 1000 // that are looked through for them
 )
 
 // The types below take what servers really send (contracts/threatconnect.md 2.2):
@@ -181,7 +182,7 @@ func groups(b base, raw json.RawMessage) []verdict.Group {
 		raw = wrapped.Data
 	}
 	var all []verdict.Group
-	_ = each(raw, math.MaxInt, func(one json.RawMessage) error {
+	_ = each(raw, maxGroupList, func(one json.RawMessage) error {
 		var g struct {
 			Type    text `json:"type"`
 			Name    text `json:"name"`

@@ -216,6 +216,36 @@ func TestAServerThatSpeaksNoV3(t *testing.T) {
 	}
 }
 
+func TestAMisspeltOwnerIsNoOwnerThatKnowsNothing(t *testing.T) {
+	for _, version := range []int{3, 2} {
+		s := threatconnecttest.Start(t, threatconnecttest.Options{})
+		load(s)
+		client, _ := connect(t, s, func(c *threatconnect.Config) {
+			c.APIVersion, c.Owners = version, []string{"Comon Community"}
+		})
+		answers, err := client.Look(context.Background(), known[:1])
+		if f := failure.As(err); f == nil || f.Kind != failure.Pause || f.Class != threatconnect.ClassNoOwner || len(answers) > 0 {
+			t.Errorf("v%d: %v, %v", version, answers, err)
+		}
+	}
+}
+
+func TestOwnersThatCantBeListedAreBelieved(t *testing.T) {
+	s := threatconnecttest.Start(t, threatconnecttest.Options{})
+	load(s)
+	s.SetFault(threatconnecttest.Fault{Name: "forbidden", Endpoint: "v3.owners"})
+	client, log := connect(t, s, func(c *threatconnect.Config) { c.Owners = []string{"Third"} })
+	for range 2 {
+		answers, err := client.Look(context.Background(), known[:1])
+		if err != nil || len(answers) != 1 || len(answers[0].Verdicts) != 1 {
+			t.Errorf("%v, %v", answers, err)
+		}
+	}
+	if strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("log: %s", log)
+	}
+}
+
 func TestAProxyThatDropsBodies(t *testing.T) {
 	s := threatconnecttest.Start(t, threatconnecttest.Options{NoBody: true})
 	load(s)

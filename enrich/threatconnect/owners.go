@@ -45,11 +45,35 @@ func (c *Client) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(owners) == maxAccountOwners {
+		return nil // there are more than are listed
+	}
 	for _, name := range c.conf.Owners {
 		if !slices.ContainsFunc(owners, func(o Owner) bool { return strings.EqualFold(o.Name, name) }) {
 			return fail(ClassNoOwner, fmt.Errorf("the account sees no owner %q", name))
 		}
 	}
+	return nil
+}
+
+// checkOwners makes sure once that the configured owners are there: API v3 would
+// say of every indicator that a misspelt one does not know it.
+func (c *Client) checkOwners(ctx context.Context) error {
+	if len(c.conf.Owners) == 0 || c.checked.Load() {
+		return nil
+	}
+	err := c.Check(ctx)
+	if err == nil {
+		c.checked.Store(true)
+		return nil
+	}
+	switch failure.As(err).Class {
+	case ClassNoPermission, ClassBadURL, ClassBadQuery: // not everybody may see the list
+		c.log.Warn().Err(err).Msg("whether ThreatConnect has the configured owners can't be checked")
+	default:
+		return err
+	}
+	c.checked.Store(true)
 	return nil
 }
 

@@ -84,6 +84,7 @@ func newRig(t *testing.T, change func(*Config), handle http.HandlerFunc) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
+	client.checked.Store(true) // else the first request would be for the owners
 	r.Client = client
 	return r
 }

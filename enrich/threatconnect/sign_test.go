@@ -135,6 +135,7 @@ func TestWhatIsSignedIsTheRequestLine(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				client.checked.Store(true)
 				if _, err := client.Look(context.Background(), []verdict.Query{q}); err != nil {
 					t.Fatal(err)
 				}

@@ -59,6 +59,9 @@ func (c *Client) plan(ctx context.Context, queries []verdict.Query) ([]job, erro
 	if !c.v3 {
 		return c.planV2(ctx, queries)
 	}
+	if err := c.checkOwners(ctx); err != nil {
+		return nil, err
+	}
 	return c.batches(queries, c.conf.LargeBatches && !c.small.Load(), &splits{left: maxSplits}), nil
 }
 
@@ -314,15 +317,16 @@ func (b *batch) ask(ctx context.Context) (map[verdict.Query][]verdict.Verdict, e
 // collect notes what i says, and reports whether it is about what was asked.
 func (c *Client) collect(x *index, i *item, name string, found map[verdict.Query][]verdict.Verdict) bool {
 	queries := x.of(i, name)
-	if i.Inactive {
+	if len(queries) == 0 || bool(i.Inactive) {
 		return len(queries) > 0
 	}
+	v := i.verdict(c.base)
 	for _, q := range queries {
 		if len(found[q]) < maxVerdicts {
-			found[q] = append(found[q], i.verdict(c.base))
+			found[q] = append(found[q], v)
 		}
 	}
-	return len(queries) > 0
+	return true
 }
 
 // following is the request for the next page. Whatever host the server thinks it
