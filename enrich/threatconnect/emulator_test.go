@@ -182,7 +182,7 @@ func TestFaults(t *testing.T) {
 				defer cancel()
 				begun := time.Now()
 				answers, err := client.Look(ctx, known[:3])
-				if took := time.Since(begun); want.class == httpx.ClassCanceled && took > 400*time.Millisecond {
+				if took := time.Since(begun); want.class == httpx.ClassCanceled && took > 5*time.Second {
 					t.Errorf("took %s", took)
 				}
 				if want.class == "" {
