@@ -259,6 +259,23 @@ func TestAnotherConnectionBetweenTheSamePorts(t *testing.T) {
 	}
 }
 
+// TestWhatAnEarlierConnectionHasLeft: an ACK, and the RST that answers it, that
+// belong to a connection of long ago end nothing.
+func TestWhatAnEarlierConnectionHasLeft(t *testing.T) {
+	w := newWire()
+	w.send(stream.Client, flow.Segment{Seq: 100, SYN: true})
+	w.send(stream.Server, flow.Segment{Seq: 9_000_000, Ack: 2_497_211_857, ACK: true})
+	w.send(stream.Client, flow.Segment{Seq: 2_497_211_857, RST: true})
+	w.shake(100, 200)
+	w.send(stream.Client, flow.Segment{Seq: 101, Ack: 201, ACK: true, Data: []byte("one")})
+	w.at.Time += 5_000_000_000
+	w.send(stream.Client, flow.Segment{Seq: 107, Ack: 201, ACK: true, Data: []byte("three")})
+	w.send(stream.Client, flow.Segment{Seq: 104, Ack: 201, ACK: true, Data: []byte("two")})
+	if len(w.parsers) != 1 || string(w.parsers[0].got[0]) != "onetwothree" {
+		t.Fatalf("%d parsers", len(w.parsers))
+	}
+}
+
 func TestVerdicts(t *testing.T) {
 	w := newWire()
 	w.next.verdict = stream.Again

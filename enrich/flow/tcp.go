@@ -12,6 +12,8 @@ const (
 	// maxAhead is how many bytes of a side wait for bytes before them.
 	maxAhead         = 1 << 20
 	maxAheadSegments = 2048
+	// maxWindow is how far ahead a side may be of what was seen of it.
+	maxWindow = 16 << 20
 	// patience is how long (nanoseconds of packet time) bytes that were
 	// acknowledged and not seen may still come, from a capture that mixes the
 	// order of two interfaces.
@@ -100,9 +102,15 @@ func (t *Table) Segment(f *Flow, from stream.Side, s *Segment, at indicator.At) 
 		me.fin, me.hasFIN = seq+uint32(s.Length), true
 	}
 	t.finish(f, from, at)
-	if s.RST || c.sides[0].ended && c.sides[1].ended {
+	if s.RST && me.near(seq) || c.sides[0].ended && c.sides[1].ended {
 		t.hangUp(f, at)
 	}
+}
+
+// near says whether a sequence number is of this connection: what an earlier one
+// between the same ports has left is not (RFC 5961, 3.2).
+func (s *side) near(seq uint32) bool {
+	return !s.started || !after(s.next, seq) && seq-s.next <= maxWindow
 }
 
 // synchronise takes a SYN: the beginning of a connection, perhaps of another one
@@ -128,6 +136,7 @@ func (t *Table) synchronise(f *Flow, from stream.Side, s *Segment, at indicator.
 	}
 	me := &c.sides[from]
 	t.abandon(me)
+	me.hasAck = false
 	me.initial, me.next = s.Seq, s.Seq+1
 	me.synced, me.started = true, true
 	return from
@@ -136,7 +145,7 @@ func (t *Table) synchronise(f *Flow, from stream.Side, s *Segment, at indicator.
 // acknowledged notes what the other end says that it has of a side.
 func (t *Table) acknowledged(f *Flow, side stream.Side, ack uint32, at indicator.At) {
 	me := &f.tcp.sides[side]
-	if me.hasAck && !after(ack, me.acked) {
+	if me.hasAck && !after(ack, me.acked) || !me.near(ack) {
 		return
 	}
 	me.acked, me.hasAck = ack, true

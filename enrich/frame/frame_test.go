@@ -167,6 +167,7 @@ func TestHeadersAroundADatagram(t *testing.T) {
 		"erspan 3":           {1, outer(47, join("1000 22eb 00000001 200100000000000000000000", eth4)), by + "47 " + v4},
 		"erspan 3, platform": {1, outer(47, join("1000 22eb 00000001 200100000000000000000001 0000000000000000", eth4)), by + "47 " + v4},
 		"vxlan":              {1, outer(17, udp(5555, 4789, join("0800000000000100", eth4))), by + "17 " + v4},
+		"gre in udp":         {1, outer(17, udp(5555, 4754, join("0000 0800", in4))), by + "17 " + v4},
 		"vxlan-gpe":          {1, outer(17, udp(5555, 4790, join("0c00000200000100", in6))), by + "17 " + v6},
 		"nsh":                {1, ether("894f 0fc6 0101 00002dff"+"00000000000000000000000000000000", in4), v4},
 		"hdlc in ppp":        {9, join("0f000800", in4), v4},

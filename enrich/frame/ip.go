@@ -210,6 +210,7 @@ func (d *Decoder) quoted(p *Datagram) {
 // Tunnels over UDP, by their ports (IANA).
 const (
 	portGTP    = 2152
+	portGRE    = 4754
 	portVXLAN  = 4789
 	portGPE    = 4790
 	portTeredo = 3544
@@ -232,6 +233,10 @@ func (d *Decoder) udp(p *Datagram) {
 				d.ethernet(b[16:])
 				return
 			}
+		case portGRE: // RFC 8086
+			d.outer(p)
+			d.gre(b[8:])
+			return
 		case portGPE: // draft-ietf-nvo3-vxlan-gpe
 			if b[8]&8 != 0 && d.deeper() {
 				next := byte(3)
