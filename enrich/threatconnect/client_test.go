@@ -279,3 +279,13 @@ func TestTwoRequestsAtATimeForAllCallers(t *testing.T) {
 		t.Errorf("%d at a time", most.Load())
 	}
 }
+
+func TestWhatIsAlwaysThereIsNoUnknownIndicator(t *testing.T) {
+	for _, version := range []int{3, 2} {
+		r := newRig(t, func(c *Config) { c.APIVersion = version }, always(404, notFound))
+		_, err := r.Owners(context.Background())
+		isFailure(t, err, failure.Pause, ClassBadURL)
+		_, err = r.Incident(context.Background(), "x", time.Now(), "", nil)
+		isFailure(t, err, failure.Pause, ClassBadURL)
+	}
+}
