@@ -42,9 +42,14 @@ func TestPaging(t *testing.T) {
 	if n := len(names(t, get(t, s, "/api/v3/indicators"))); n != 25 {
 		t.Errorf("%d by default", n)
 	}
+	for limit, more := range map[string]bool{"24": true, "25": false, "26": false} {
+		if _, ok := get(t, s, "/api/v3/indicators?resultLimit="+limit).json(t)["next"]; ok != more {
+			t.Errorf("limit %s: next %v", limit, ok)
+		}
+	}
 	for query, status := range map[string]int{
 		"resultLimit=10000": 200, "resultLimit=10001": 400, "resultLimit=0": 400, "resultLimit=x": 400, "resultStart=-1": 400,
-		"resultStart=9999": 200, "fields=nonsense": 400, "sorting=rating%20desc": 200, "sorting=colour": 400, "owner=Nobody": 403,
+		"resultStart=9999": 200, "resultStart=9223372036854775807": 400, "fields=nonsense": 400, "sorting=rating%20desc": 200, "sorting=colour": 400, "owner=Nobody": 403,
 	} {
 		if r := get(t, s, "/api/v3/indicators?"+query); r.status != status {
 			t.Errorf("%s: %d %s", query, r.status, r.body)
