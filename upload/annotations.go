@@ -38,7 +38,7 @@ func (c *Client) Annotations(ctx context.Context, session string) ([]Annotation,
 	list := make([]Annotation, 0, len(items))
 	for _, i := range items {
 		if i.Line.known {
-			list = append(list, Annotation{int64(i.Line.n), i.Text})
+			list = append(list, Annotation{i.Line.n, i.Text})
 		}
 	}
 	return list, nil
