@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 			"jsonkeys": scriptJSONKeys,
 			"mkcaps":   scriptMakeCaptures,
 			"sight":    scriptSight,
+			"remember": scriptRemember,
 		},
 		Condition: func(cond string) (bool, error) {
 			if name, ok := strings.CutPrefix(cond, "need:"); ok {
