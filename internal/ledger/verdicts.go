@@ -15,7 +15,7 @@ import (
 )
 
 // What the ledger keeps of verdicts. They lie in the ledger itself: 100,000 of them
-// are some 20 MB, of which a look-up reads a few pages, and a file of its own would
+// are some 15 MB, of which a look-up reads a few pages, and a file of its own would
 // need all that sightings.db needs to be made, checked and shared. They are an
 // earlier answer and no truth: losing them costs asking again.
 const (
