@@ -14,7 +14,7 @@ import (
 )
 
 // docFiles are the pages whose commands are run.
-var docFiles = []string{"README.md", "docs/capture.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/find.md", "docs/import.md", "docs/recorder.md", "docs/sandbox.md"}
+var docFiles = []string{"README.md", "docs/capture.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/find.md", "docs/import.md", "docs/indicators.md", "docs/recorder.md", "docs/sandbox.md", "docs/threatconnect.md"}
 
 // notHere are commands that other tests run, or that only a person can.
 var notHere = regexp.MustCompile(`^(make (demo|test)\b|capagent sandbox (--dir|$))`)
@@ -128,7 +128,9 @@ func docsFolder(t *testing.T) (dir string, env []string) {
 		writeFile(t, filepath.Join(bin, "jq"), []byte("#!/bin/sh\nexec grep -q session_url\n"), 0o700)
 	}
 	env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+dir, "CAPAGENT_AGENT_STATE_DIR="+filepath.Join(dir, "state"),
-		"CAPAGENT_CLOUDSHARK_URL="+s.URL, "CAPAGENT_CLOUDSHARK_TOKEN_FILE="+s.TokenFile)
+		"CAPAGENT_CLOUDSHARK_URL="+s.URL, "CAPAGENT_CLOUDSHARK_TOKEN_FILE="+s.TokenFile,
+		"CAPAGENT_THREATCONNECT_URL="+s.ThreatConnect.URL, "CAPAGENT_THREATCONNECT_ACCESS_ID="+s.ThreatConnect.AccessID,
+		"CAPAGENT_THREATCONNECT_SECRET_KEY_FILE="+s.ThreatConnect.SecretFile)
 	// What was there before the page begins: capture 1.
 	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "capagent"), "upload", "web.pcap")
 	cmd.Dir, cmd.Env = dir, env
