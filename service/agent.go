@@ -36,7 +36,8 @@ type Agent struct {
 	Pipeline *Pipeline
 	Client   *upload.Client
 
-	Lookup *lookup.Lookup // nil: indicators are not looked up
+	Lookup  *lookup.Lookup // nil: indicators are not looked up
+	Reports Reporter       // nil: nothing is written back
 
 	step    *upload.Step
 	audit   *audit.Log // nil where the ledger is not this Agent's own
@@ -81,8 +82,10 @@ func Assemble(cfg Config, l *ledger.Ledger, version string, policy Policy, log z
 		Config: cfg.CloudShark, Client: client, Ledger: l, Host: cfg.Agent.Name, Log: log, OnBytes: a.moved,
 	})
 	a.Pipeline = NewPipeline(l, policy, log, a.step)
-	a.Lookup, err = NewLookup(cfg, l, version, log)
-	return a, err
+	if a.Lookup, a.Reports, err = sources(cfg, l, version, log); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // Close ends the agent's use of the ledger.

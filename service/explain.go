@@ -282,4 +282,10 @@ func (a *Agent) Annotated(ctx context.Context, c ledger.Capture) {
 	if err := a.Annotate(ctx, c.ID); err != nil && ctx.Err() == nil {
 		a.log.Warn().Err(err).Str("class", "annotate").Int64("capture", c.ID).Msg("findings are not on the packets of their session")
 	}
+	if a.Reports == nil {
+		return
+	}
+	if err := a.Report(ctx, c.ID); err != nil && ctx.Err() == nil {
+		a.log.Warn().Err(err).Str("class", "report").Int64("capture", c.ID).Msg("what was found is not written back")
+	}
 }

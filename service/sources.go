@@ -59,16 +59,26 @@ func (c *Config) checkSources() []error {
 
 // NewLookup returns what asks the configured sources, or nil when there are none.
 func NewLookup(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger) (*lookup.Lookup, error) {
+	look, _, err := sources(cfg, l, version, log)
+	return look, err
+}
+
+// sources are those that are asked, and the one that is told of what was found.
+func sources(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger) (*lookup.Lookup, Reporter, error) {
 	if !cfg.LooksUp() {
-		return nil, nil
+		return nil, nil, nil
 	}
+	var reports Reporter
 	tc := cfg.ThreatConnect
 	var remotes []lookup.Remote
 	if tc.URL != "" {
 		tc.Connecting = cfg.CloudShark.Connecting
 		client, err := threatconnect.New(tc, version, log)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if tc.ReportSightings {
+			reports = client
 		}
 		remotes = append(remotes, lookup.Remote{Source: client, TTL: tc.TTL.Std(), Negative: tc.NegativeTTL.Std()})
 	}
@@ -76,20 +86,20 @@ func NewLookup(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger)
 	for _, c := range cfg.List {
 		list, err := lists.New(c.config(), log)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		local = append(local, list)
 	}
 	chooser, err := choose.New(cfg.choice())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return lookup.New(lookup.Options{
 		Ledger: l, Lists: local, Remotes: remotes, Threshold: tc.Threshold(),
 		Choose: func(list []indicator.Indicator) []verdict.Query {
 			return chooser.Choose(list, tc.MaxIndicators, nil).Queries
 		},
-	}), nil
+	}), reports, nil
 }
 
 // choice is what is not looked up. What an exclude names as a path is a file.

@@ -49,15 +49,15 @@ func startedSteps(ctx context.Context, tx *txn, id int64) ([]stepRow, error) {
 }
 
 // Retry queues failed captures again, opens their failed steps, drops the plan of
-// their parts unless one of them was uploaded, and lifts the wait of queued ones; attempts and the last error stay visible. Without ids it
-// takes all. It returns how many captures it changed; captures in other states
+// their parts unless one of them was uploaded, and lifts the wait of queued ones; attempts and the last error stay visible. Held
+// and sealed captures that are named are released. Without ids it takes all that are failed or wait. It returns how many captures it changed; captures in other states
 // are left alone, an unknown id is ErrNotFound.
 func (l *Ledger) Retry(ctx context.Context, ids ...int64) (int, error) {
 	n := 0
 	if len(ids) > 0 {
 		err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 			var err error
-			n, err = retry(ctx, tx, l.now(), ids)
+			n, err = retry(ctx, tx, l.now(), ids, true)
 			return err
 		})
 		if err != nil {
@@ -74,7 +74,7 @@ func (l *Ledger) Retry(ctx context.Context, ids ...int64) (int, error) {
 			if err != nil {
 				return err
 			}
-			m, err := retry(ctx, tx, l.now(), batch)
+			m, err := retry(ctx, tx, l.now(), batch, false)
 			n += m
 			return err
 		})
@@ -91,12 +91,12 @@ func (l *Ledger) Retry(ctx context.Context, ids ...int64) (int, error) {
 const retryable = `SELECT id FROM captures c WHERE id > ? AND (state = ? OR state = ? AND
 	EXISTS (SELECT 1 FROM steps s WHERE s.capture = c.id AND s.not_before IS NOT NULL)) ORDER BY id LIMIT ?`
 
-func retry(ctx context.Context, tx *txn, now time.Time, ids []int64) (n int, err error) {
+func retry(ctx context.Context, tx *txn, now time.Time, ids []int64, named bool) (n int, err error) {
 	for _, id := range ids {
 		changed := false
 		err := move(ctx, tx, now, id, "", func(c *captureRow, _ *stepRow) (stepAction, error) {
-			if c.state == Failed {
-				c.state, changed = Queued, true
+			if c.state == Failed || named && (c.state == Held || c.state == Sealed) {
+				c.state, c.reason, changed = Queued, "", true
 			}
 			return leaveStep, nil
 		})

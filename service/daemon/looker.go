@@ -242,4 +242,22 @@ func (l *looker) annotations(ctx context.Context) {
 			return
 		}
 	}
+	if l.agent.Reports != nil {
+		l.reports(ctx)
+	}
+}
+
+// reports writes back what was found.
+func (l *looker) reports(ctx context.Context) {
+	ids, err := l.agent.Ledger.Unacted(ctx, service.Observation, lateAtOne)
+	if err != nil {
+		l.troubled(err)
+		return
+	}
+	for _, id := range ids {
+		if err := l.agent.Report(ctx, id); err != nil && ctx.Err() == nil {
+			l.told(err)
+			return
+		}
+	}
 }
