@@ -86,7 +86,7 @@ func (a *Agent) Late(ctx context.Context, id int64) (lookup.Result, error) {
 	if err != nil {
 		return lookup.Result{}, err
 	}
-	list, err := a.Indicators(ctx, id)
+	list, err := a.Indicators(ctx, c)
 	if err != nil {
 		return lookup.Result{}, err
 	}
@@ -103,10 +103,23 @@ func (a *Agent) Late(ctx context.Context, id int64) (lookup.Result, error) {
 	return result, nil
 }
 
-// Indicators are those that the ledger knows of a capture.
-func (a *Agent) Indicators(ctx context.Context, id int64) ([]indicator.Indicator, error) {
-	sightings, err := a.Ledger.Sightings(ctx, id)
-	return fromSightings(sightings), err
+// Indicators are those that the ledger knows of a capture. Where it knows none, the
+// agent may have been killed between recording the capture and what it holds: then its
+// file is read again, if it is still the same.
+func (a *Agent) Indicators(ctx context.Context, c ledger.Capture) ([]indicator.Indicator, error) {
+	sightings, err := a.Ledger.Sightings(ctx, c.ID)
+	if err != nil || len(sightings) > 0 || c.Packets == 0 {
+		return fromSightings(sightings), err
+	}
+	looked, err := a.look(ctx, c.Path)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil || looked.SHA256 != c.SHA256 {
+		return nil, nil // it is gone, or another one: nothing can be said of it
+	}
+	Sight(ctx, a.Ledger, a.log, c.ID, looked.Sightings())
+	return looked.Indicators, nil
 }
 
 func fromSightings(sightings []ledger.Sighting) []indicator.Indicator {

@@ -135,7 +135,7 @@ func (l *looker) one(ctx context.Context, one looking) error {
 	if l.agent.Explains() {
 		if one.list == nil {
 			var err error
-			if one.list, err = l.agent.Indicators(ctx, one.c.ID); err != nil {
+			if one.list, err = l.agent.Indicators(ctx, one.c); err != nil {
 				return err
 			}
 		}
@@ -226,37 +226,44 @@ func (l *looker) late(ctx context.Context) bool {
 }
 
 // annotations puts findings onto packets, while the destination takes what it is
-// given.
+// given, and writes back what was found.
 func (l *looker) annotations(ctx context.Context) {
 	if status, _ := l.door.Status(); status.State == service.DoorPaused {
 		return
 	}
-	ids, err := l.agent.Ledger.Unacted(ctx, service.Annotation, lateAtOne)
-	if err != nil {
-		l.troubled(err)
+	l.each(ctx, service.Annotation, func(id int64) bool {
+		err := l.agent.Annotate(ctx, id)
+		if err != nil && ctx.Err() == nil {
+			l.log.Warn().Err(err).Str("class", "annotate").Int64("capture", id).Msg("findings are not on the packets of their session yet; it is tried again")
+		}
+		return err == nil
+	})
+	if l.agent.Reports == nil {
 		return
 	}
-	for _, id := range ids {
-		if err := l.agent.Annotate(ctx, id); err != nil && ctx.Err() == nil {
-			l.log.Warn().Err(err).Str("class", "annotate").Int64("capture", id).Msg("findings are not on the packets of their session yet; it is tried again")
-			return
+	l.each(ctx, service.Observation, func(id int64) bool {
+		err := l.agent.Report(ctx, id)
+		if err != nil && ctx.Err() == nil {
+			l.told(err)
 		}
-	}
-	if l.agent.Reports != nil {
-		l.reports(ctx)
-	}
+		return err == nil
+	})
 }
 
-// reports writes back what was found.
-func (l *looker) reports(ctx context.Context) {
-	ids, err := l.agent.Ledger.Unacted(ctx, service.Observation, lateAtOne)
-	if err != nil {
-		l.troubled(err)
-		return
-	}
-	for _, id := range ids {
-		if err := l.agent.Report(ctx, id); err != nil && ctx.Err() == nil {
-			l.told(err)
+// each does something for all captures for which that act is not over, until it fails.
+func (l *looker) each(ctx context.Context, act string, do func(id int64) bool) {
+	for {
+		ids, err := l.agent.Ledger.Unacted(ctx, act, lateAtOne)
+		if err != nil {
+			l.troubled(err)
+			return
+		}
+		for _, id := range ids {
+			if !do(id) {
+				return
+			}
+		}
+		if len(ids) < lateAtOne {
 			return
 		}
 	}
