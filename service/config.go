@@ -33,6 +33,7 @@ type Config struct {
 
 	ThreatConnect threatconnect.Config `toml:"threatconnect"`
 	List          []ListConfig         `toml:"list"`
+	Hunt          HuntConfig           `toml:"hunt"`
 
 	Trigger   []TriggerConfig  `toml:"trigger"`
 	Schedule  []ScheduleConfig `toml:"schedule"`

@@ -3,6 +3,7 @@ package service
 import (
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -12,6 +13,7 @@ import (
 	"capagent/enrich/lists"
 	"capagent/enrich/threatconnect"
 	"capagent/enrich/verdict"
+	"capagent/internal/config"
 	"capagent/internal/ledger"
 	"capagent/service/lookup"
 )
@@ -35,6 +37,14 @@ func (c *ListConfig) config() lists.Config {
 	return lists.Config{Name: c.Name, File: c.File, Owner: c.Owner, Rating: &c.Rating, Confidence: &c.Confidence, Subdomains: c.Subdomains}
 }
 
+// HuntConfig is the table [hunt].
+type HuntConfig struct {
+	Every config.Duration `toml:"every"` // how often the agent hunts; 0: never
+}
+
+// minHunt is the shortest time between two hunts: each reads the whole store.
+const minHunt = time.Hour
+
 // LooksUp says that there is somebody to ask of indicators.
 func (c *Config) LooksUp() bool { return c.ThreatConnect.URL != "" || len(c.List) > 0 }
 
@@ -53,6 +63,9 @@ func (c *Config) checkSources() []error {
 			errs = append(errs, c.Loaded.Errorf(table+"name", "an earlier source has this name"))
 		}
 		names[l.Name] = true
+	}
+	if every := c.Hunt.Every.Std(); every != 0 && (every < minHunt || !c.LooksUp()) {
+		errs = append(errs, c.Loaded.Errorf("hunt.every", "expected at least 1h, and a [threatconnect] or a [[list]]; 0 is never"))
 	}
 	return errs
 }

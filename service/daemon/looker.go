@@ -175,10 +175,19 @@ func (l *looker) later(ctx context.Context) {
 	pause := lateEvery
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var hunts <-chan time.Time
+	if every := l.agent.Config.Hunt.Every.Std(); every > 0 {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		hunts = ticker.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-hunts:
+			l.hunt(ctx)
+			continue
 		case <-l.annotate:
 			l.annotations(ctx)
 			continue
@@ -192,6 +201,23 @@ func (l *looker) later(ctx context.Context) {
 		}
 		timer.Reset(pause)
 	}
+}
+
+// hunt looks up again what all captures held.
+func (l *looker) hunt(ctx context.Context) {
+	h, err := l.agent.Hunt(ctx, func(c ledger.Capture, f service.FindingView) {
+		l.log.Warn().Str("class", "hunt").Int64("capture", c.ID).Str("type", f.Type).Str("indicator", f.Indicator).Float64("rating", f.Rating).
+			Msg("a capture held what is known to be bad by now")
+	})
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		l.troubled(err)
+	}
+	l.told(h.Err)
+	l.log.Info().Int("indicators", h.Indicators).Int("findings", h.New).Int("unanswered", h.Unanswered).Msg("hunted")
+	l.decided()
 }
 
 // late asks of some captures again; false says that the sources still don't answer.
