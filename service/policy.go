@@ -48,6 +48,9 @@ func defaultPolicy() PolicyConfig {
 // Held says that captures wait for a trigger.
 func (p *PolicyConfig) Held() bool { return p.Upload == UploadTriggered }
 
+// Keeps says that captures stay here unless something releases them.
+func (p *PolicyConfig) Keeps() bool { return p.Held() || p.Upload == UploadFlagged }
+
 // TriggerConfig is one table [[trigger]]: a log file, and lines of it that ask for
 // a window.
 type TriggerConfig struct {
@@ -130,7 +133,7 @@ func (c *Config) checkPolicy() []error {
 			bad(table+"capture", "no [[capture]] has this name")
 		}
 	}
-	if len(c.Trigger) > 0 && !c.Policy.Held() {
+	if len(c.Trigger) > 0 && !c.Policy.Keeps() {
 		bad("trigger[0].name", `a trigger needs policy.upload = "triggered": with %q everything is sent anyway`, c.Policy.Upload)
 	}
 	return errs

@@ -193,7 +193,7 @@ func (k *keeper) checkLedger(ctx context.Context) {
 // sweep deletes what retention lets go.
 func (k *keeper) sweep(ctx context.Context) {
 	cfg := k.d.current().config
-	k.retention.Config, k.retention.Ring, k.retention.Needed = cfg.Retention, cfg.Policy.Held(), k.d.triggers.needs
+	k.retention.Config, k.retention.Ring, k.retention.Needed = cfg.Retention, cfg.Policy.Keeps(), k.d.triggers.needs
 	report, err := k.retention.Sweep(ctx)
 	if ctx.Err() != nil {
 		return

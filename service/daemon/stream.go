@@ -21,7 +21,7 @@ func (l *live) begin(part, path string, first time.Time) {
 func (l *live) stream(part, path string, first time.Time) {
 	g := l.d.current()
 	door, _ := g.door.Status()
-	if !g.config.CloudShark.Stream || g.config.Policy.Held() || door.State != service.DoorOpen || l.config.Rotate.Format == string(pcapio.Pcap) {
+	if !g.config.CloudShark.Stream || g.config.Policy.Keeps() || door.State != service.DoorOpen || l.config.Rotate.Format == string(pcapio.Pcap) {
 		return
 	}
 	name, err := g.agent.Stream(part, path, first, service.AddOptions{Source: l.config.Source(), Owned: true})

@@ -126,7 +126,7 @@ func (t *triggers) check(cfg *service.Config, ask control.TriggerRequest, now ti
 	bad := func(text, hint string) (ledger.Trigger, error) {
 		return ledger.Trigger{}, &control.Error{Status: http.StatusUnprocessableEntity, Text: text, Hint: hint}
 	}
-	if !cfg.Policy.Held() {
+	if !cfg.Policy.Keeps() {
 		return bad(fmt.Sprintf("policy.upload is %q: nothing is held that could be released", cfg.Policy.Upload),
 			`set policy.upload = "triggered" and run: capagent reload`)
 	}
