@@ -7,8 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"capagent/enrich/threatconnect"
 	"capagent/internal/config"
 	"capagent/internal/failure"
+	"capagent/service"
 	"capagent/upload"
 )
 
@@ -29,7 +31,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Check the configuration, and the token with --online",
 		Long: `Check the configuration without sending anything: every mistake with its file,
 line, column and key. With --online, ask CloudShark whether it knows the token,
-by a search that finds nothing.`,
+by a search that finds nothing, and ThreatConnect for the list of owners.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context(), online) },
 	}
@@ -59,7 +61,11 @@ func (a *app) check(ctx context.Context, online bool) error {
 	var unreachable error
 	if err == nil && online {
 		text := "the server knows the token"
-		if unreachable = ping(ctx, cfg.CloudShark); unreachable != nil {
+		if unreachable = ping(ctx, cfg.CloudShark); unreachable == nil && cfg.ThreatConnect.URL != "" {
+			text += ", ThreatConnect the key"
+			unreachable = a.pingThreatConnect(ctx, cfg)
+		}
+		if unreachable != nil {
 			text = unreachable.Error()
 			view.OK = false
 		}
@@ -104,6 +110,16 @@ func (a *app) showCheck(view checkView, unreachable error) {
 	if view.Online != nil {
 		fmt.Fprintf(a.stdout, "%s\n", *view.Online)
 	}
+}
+
+// pingThreatConnect tries address, key, clock and owners.
+func (a *app) pingThreatConnect(ctx context.Context, cfg service.Config) error {
+	client, err := threatconnect.New(cfg.ThreatConnect, version, a.commandLogger(cfg))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return client.Check(ctx)
 }
 
 func ping(ctx context.Context, cfg upload.Config) error {

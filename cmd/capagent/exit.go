@@ -66,7 +66,7 @@ func exitCode(err error) int {
 // matter of permission, everything else that may pass leaves it queued.
 func failureCode(f *failure.Error) int {
 	switch f.Class {
-	case "bad_token", "login_needed", "no_permission":
+	case "bad_token", "login_needed", "no_permission", "bad_credentials", "no_licence", "no_owner":
 		return exitPermission
 	case "bad_url", "redirect", "tls":
 		return exitUnavailable
