@@ -39,15 +39,30 @@ type Options struct {
 	Threshold verdict.Threshold
 }
 
+// spared is for how long a source that did not answer is not asked for captures that
+// wait: each of them would wait in vain.
+const spared = time.Minute
+
 // Lookup asks sources. It is safe for concurrent use.
-type Lookup struct{ Options }
+type Lookup struct {
+	Options
+
+	mu   sync.Mutex
+	down map[string]outage // by source
+}
+
+// outage is a source that did not answer.
+type outage struct {
+	until time.Time
+	err   error
+}
 
 // New returns a Lookup, or nil when there is nobody to ask.
 func New(o Options) *Lookup {
 	if len(o.Lists)+len(o.Remotes) == 0 {
 		return nil
 	}
-	return &Lookup{o}
+	return &Lookup{Options: o, down: map[string]outage{}}
 }
 
 // Result is what is known of a capture's indicators.
@@ -59,7 +74,8 @@ type Result struct {
 }
 
 // Indicators asks all sources of what a capture holds: remote ones until deadline,
-// which may be zero for none. What is remembered of them is told also after it.
+// which may be zero for none. What is remembered of them is told also after it. With a
+// deadline, one that did not answer a moment ago is not asked at all.
 func (l *Lookup) Indicators(ctx context.Context, deadline time.Time, list []indicator.Indicator) Result {
 	queries := l.Choose(list)
 	remote := ctx
@@ -77,7 +93,7 @@ func (l *Lookup) Indicators(ctx context.Context, deadline time.Time, list []indi
 		})
 	}
 	for _, r := range l.Remotes {
-		group.Go(func() { l.remote(ctx, remote, r, queries, &answers) })
+		group.Go(func() { l.remote(ctx, remote, r, queries, !deadline.IsZero(), &answers) })
 	}
 	group.Wait()
 	return Result{
@@ -87,17 +103,45 @@ func (l *Lookup) Indicators(ctx context.Context, deadline time.Time, list []indi
 }
 
 // remote asks a service of what it was not asked lately, until asking is over.
-func (l *Lookup) remote(ctx, asking context.Context, r Remote, queries []verdict.Query, to *gathered) {
+func (l *Lookup) remote(ctx, asking context.Context, r Remote, queries []verdict.Query, waits bool, to *gathered) {
 	known, rest, err := l.remembered(ctx, r.Name(), queries)
 	to.add(r.Name(), len(known), known, err)
 	if len(rest) == 0 {
 		return
 	}
+	if err := l.outage(r.Name()); err != nil && waits {
+		to.add(r.Name(), len(rest), nil, err)
+		return
+	}
 	got, err := r.Look(asking, rest)
 	to.add(r.Name(), len(rest), got, err)
+	if ctx.Err() == nil {
+		l.answered(r.Name(), len(got), err)
+	}
 	if err := l.remember(context.WithoutCancel(ctx), r, got); err != nil {
 		to.add(r.Name(), 0, nil, err)
 	}
+}
+
+// outage returns why a source is not to be asked now.
+func (l *Lookup) outage(source string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.down[source]; time.Now().Before(o.until) {
+		return o.err
+	}
+	return nil
+}
+
+// answered notes whether a source answers.
+func (l *Lookup) answered(source string, answers int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil || answers > 0 {
+		delete(l.down, source)
+		return
+	}
+	l.down[source] = outage{time.Now().Add(spared), err}
 }
 
 // gathered are answers as they come.
