@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -280,7 +281,9 @@ func (a *Agent) now(ctx context.Context, c ledger.Capture, list []indicator.Indi
 	if result.Err != nil {
 		a.log.Warn().Err(result.Err).Str("class", "lookup").Int("unanswered", result.Missing).Msg("not all indicators were answered for; the upload goes on")
 	}
-	if err := a.Ledger.SetState(ctx, c.ID, ledger.Queued, ""); err != nil {
+	err = a.Ledger.SetState(ctx, c.ID, ledger.Queued, "")
+	var moved *ledger.TransitionError
+	if err != nil && !errors.As(err, &moved) && !errors.Is(err, ledger.ErrBusy) { // else another process was faster
 		return c, err
 	}
 	return a.Ledger.Get(ctx, c.ID)

@@ -262,7 +262,6 @@ func (a *app) prepareSandbox(opts sandboxOptions, url, threatConnect string) (sa
 	}
 	config := fmt.Sprintf("# Made by `capagent sandbox`: the agent, talking to it.\n\n[agent]\nstate_dir = %q\n\n[cloudshark]\nurl = %q\ntoken_file = %q\n",
 		filepath.Join(dir, "state"), url, ready.TokenFile)
-	// A comment until the agent knows the table.
 	config += fmt.Sprintf("\n[threatconnect]\nurl = %q\naccess_id = %q\nsecret_key_file = %q\n",
 		ready.ThreatConnect.URL, ready.ThreatConnect.AccessID, ready.ThreatConnect.SecretFile)
 	return ready, keys, os.WriteFile(ready.Config, []byte(config), 0o600)

@@ -65,7 +65,7 @@ func TestSandboxServesThreatConnect(t *testing.T) {
 		t.Errorf("%v %v", info, err)
 	}
 	config := string(readFile(t, s.Config))
-	for _, want := range []string{"\n# [threatconnect]\n", fmt.Sprintf("\n# url = %q\n", tc.URL), fmt.Sprintf("\n# secret_file = %q\n", tc.SecretFile)} {
+	for _, want := range []string{"\n[threatconnect]\n", fmt.Sprintf("\nurl = %q\n", tc.URL), fmt.Sprintf("\nsecret_key_file = %q\n", tc.SecretFile)} {
 		if !strings.Contains(config, want) {
 			t.Errorf("no %q in %s", want, config)
 		}

@@ -65,7 +65,9 @@ func (l *Ledger) Find(ctx context.Context, search Search) (Hits, error) {
 
 // view runs f in one state of the store.
 func (s *sightStore) view(ctx context.Context, f func(querier) error) error {
-	tx, err := s.r.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	// Ending the transaction is ours alone: when ctx ended it, statements would be
+	// closed of a connection that is gone, which the driver does not survive.
+	tx, err := s.r.BeginTx(context.WithoutCancel(ctx), &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}

@@ -152,8 +152,8 @@ func (l *looker) one(ctx context.Context, one looking) error {
 	}
 	if err := l.agent.Decide(ctx, one.c.ID, findings); err != nil {
 		var moved *ledger.TransitionError
-		if errors.As(err, &moved) {
-			return nil // a person was faster
+		if errors.As(err, &moved) || errors.Is(err, ledger.ErrBusy) {
+			return nil // a person, or another process, was faster
 		}
 		return err
 	}
