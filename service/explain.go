@@ -48,6 +48,18 @@ func (a *Agent) explained(ctx context.Context, c ledger.Capture, r lookup.Result
 		}
 		rows = append(rows, row)
 	}
+	if r.Missing > 0 && c.Findings > 0 {
+		// What was found before stays while nobody says otherwise.
+		before, err := a.Ledger.Findings(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		for _, old := range before {
+			if len(rows) < ledger.MaxFindings && !slices.ContainsFunc(rows, func(f ledger.Finding) bool { return f.VerdictKey == old.VerdictKey }) {
+				rows = append(rows, old)
+			}
+		}
+	}
 	if len(rows) > 0 || c.Findings > 0 {
 		if err := a.Ledger.SetFindings(ctx, c.ID, rows); err != nil {
 			return err
@@ -55,7 +67,12 @@ func (a *Agent) explained(ctx context.Context, c ledger.Capture, r lookup.Result
 	}
 	tags, threats := c.Tags, c.Threats
 	if len(r.Findings) > 0 && c.SessionID == "" {
-		tags = append(slices.Clone(tags), verdict.Tags(r.Findings, upload.MaxTags-len(tags))...)
+		tags = slices.Clone(tags)
+		for _, tag := range verdict.Tags(r.Findings, upload.MaxTags-len(tags)) {
+			if !slices.Contains(tags, tag) { // it may be looked up more than once
+				tags = append(tags, tag)
+			}
+		}
 		threats = verdict.Summary(r.Findings, maxThreats)
 	}
 	return a.Ledger.Explain(ctx, c.ID, tags, threats, r.Missing)
