@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,7 @@ func TestKillsWhileSessionsAreExplained(t *testing.T) {
 	}
 	for _, path := range sessions {
 		var s struct {
+			Tags        []string
 			Annotations []struct {
 				Frame int64
 				Text  string
@@ -65,6 +67,9 @@ func TestKillsWhileSessionsAreExplained(t *testing.T) {
 		}
 		if err := json.Unmarshal(readFile(t, path), &s); err != nil {
 			t.Fatal(err)
+		}
+		if slices.Sort(s.Tags); len(slices.Compact(slices.Clone(s.Tags))) != len(s.Tags) || len(s.Tags) == 0 {
+			t.Errorf("%s: tags %q", path, s.Tags)
 		}
 		told := 0
 		for _, note := range s.Annotations {
