@@ -62,7 +62,8 @@ type Client struct {
 	base     string
 	method   string
 	now      func() time.Time
-	noExpect atomic.Bool // the server does not know "Expect: 100-continue"
+	noExpect atomic.Bool   // the server does not know "Expect: 100-continue"
+	deepPoll time.Duration // 0: the usual
 }
 
 // NewClient returns a client for c, which Validate found right. version goes

@@ -78,8 +78,8 @@ type Options struct {
 
 	Connecting Connecting // is told of each connection; nil: nobody is
 
-	// PathSecret replaces the first Placeholder segment of every request's path;
-	// unset, paths are sent as they are.
+	// PathSecret replaces the first Placeholder segment of every request's path, or
+	// an Authorization header that is Placeholder; unset, both are sent as they are.
 	PathSecret secret.Secret
 }
 
@@ -241,7 +241,9 @@ func (c *Client) prepare(ctx context.Context, req *http.Request, w *watch) (*htt
 	if out.Header.Get("User-Agent") == "" {
 		out.Header.Set("User-Agent", c.opts.UserAgent)
 	}
-	if !c.opts.PathSecret.IsZero() {
+	if !c.opts.PathSecret.IsZero() && out.Header.Get("Authorization") == Placeholder {
+		out.Header.Set("Authorization", c.opts.PathSecret.Reveal())
+	} else if !c.opts.PathSecret.IsZero() {
 		before, after, ok := strings.Cut(out.URL.Path, "/"+Placeholder+"/")
 		if !ok {
 			return refuse("the path has no place for the secret")

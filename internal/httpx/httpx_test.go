@@ -648,3 +648,22 @@ func TestABodyThatWaits(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestTheSecretGoesIntoAHeaderWhereItIsWanted(t *testing.T) {
+	got := make(chan string, 1)
+	s := server(t, func(_ http.ResponseWriter, r *http.Request) { got <- r.URL.Path + " " + r.Header.Get("Authorization") })
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/v2/deep_search/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", Placeholder)
+	if _, err := client(t, Options{}).Do(req); err != nil {
+		t.Fatal(err)
+	}
+	if line := <-got; line != "/api/v2/deep_search/ "+canary {
+		t.Error(line)
+	}
+	if req.Header.Get("Authorization") != Placeholder {
+		t.Error("the caller's request has the secret")
+	}
+}

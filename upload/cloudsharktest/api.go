@@ -35,6 +35,7 @@ type call struct {
 	query    url.Values
 	params   params // of an upload
 	fault    *Fault
+	v2       bool // the token belongs into the header Authorization
 }
 
 // Handler serves the API below /api/ and the page everywhere else.
@@ -87,6 +88,11 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 // with the token replaced.
 func (c *call) parsePath() string {
 	parts := strings.Split(c.r.URL.Path, "/")
+	if strings.HasPrefix(c.r.URL.Path, deepPath) {
+		c.v2, c.method, c.rawToken = true, "deep_search", c.r.Header.Get("Authorization")
+		c.id = strings.Join(parts[4:], "/")
+		return c.scrub(c.r.URL.Path)
+	}
 	if len(parts) > 3 {
 		c.rawToken = parts[3]
 		parts[3] = "-"
@@ -138,6 +144,7 @@ func init() {
 		"download":    {[]string{"GET"}, Download, (*call).download, true},
 		"delete":      {[]string{"POST"}, Delete, (*call).remove, true},
 		"annotations": {[]string{"GET", "POST"}, Info, (*call).annotations, true},
+		"deep_search": {[]string{"GET", "POST"}, DeepSearch, (*call).deepSearch, false},
 	}
 }
 
@@ -189,6 +196,9 @@ func (c *call) admit(queryErr error) error {
 // the one the API wants it in.
 func (c *call) tokenOutsidePath() error {
 	for name, values := range c.r.Header {
+		if c.v2 && name == "Authorization" {
+			continue
+		}
 		for _, v := range append(slices.Clone(values), name) {
 			if c.scrub(v) != v {
 				return violation(http.StatusBadRequest, "the token stands in the header %s", c.scrub(name))

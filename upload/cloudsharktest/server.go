@@ -44,6 +44,8 @@ const (
 	Download Permission = "download"
 	Delete   Permission = "delete"
 	Annotate Permission = "annotate"
+	// DeepSearch works where tshark is installed: it reads the captures.
+	DeepSearch Permission = "deep search"
 )
 
 // Token is one API token and what it may do.
@@ -105,6 +107,8 @@ type Server struct {
 	requests   []*Request
 	violations []Violation
 	counters   Counters
+	deep       map[string]*deepSearch // by id
+	workers    sync.WaitGroup         // that search
 }
 
 var (
@@ -225,6 +229,7 @@ func (s *Server) Close() error {
 		<-s.served
 		s.conns.Wait()
 	}
+	s.workers.Wait()
 	s.store.close()
 	return errors.Join(err, s.removeTemp())
 }
