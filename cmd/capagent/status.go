@@ -70,6 +70,9 @@ func (a *app) showStatus(v control.Status) error {
 	if v.OldestQueued != nil {
 		row("oldest queued", "%s", stamp(*v.OldestQueued))
 	}
+	if v.Flagged > 0 {
+		row("with findings", "%d, see: capagent ls --flagged", v.Flagged)
+	}
 	if v.PossibleDuplicates > 0 {
 		row("possible duplicates", "%d", v.PossibleDuplicates)
 	}

@@ -242,3 +242,15 @@ func setAct(ctx context.Context, tx *txn, finding int64, name string, a Act) err
 		finding, name, a.State, a.Error, inRange(a.Updated).UnixNano())
 	return err
 }
+
+// Flagging returns at most limit findings, one of each indicator that a capture was
+// flagged for, the worst first.
+func (l *Ledger) Flagging(ctx context.Context, limit int) ([]Finding, error) {
+	findings, err := collect(ctx, l.r, findingFields, `SELECT `+findingColumns+` FROM findings
+		WHERE id IN (SELECT max(id) FROM findings WHERE gone = 0 GROUP BY type, value)
+		ORDER BY rating DESC, confidence DESC, id LIMIT ?`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("findings of all captures: %w", l.noted(err))
+	}
+	return findings, nil
+}

@@ -234,3 +234,33 @@ func TestNoActIsRepeatedBlindlyAfterAKill(t *testing.T) {
 	open := slices.DeleteFunc(findings(t, l, id), func(f Finding) bool { return f.Acts["annotation"].State == ActDone })
 	t.Logf("%d begun, %d done, %d left", len(begun), len(done), len(open))
 }
+
+func TestWhatCapturesWereFlaggedFor(t *testing.T) {
+	l := open(t, newPath(t), Options{})
+	var ids []int64
+	for _, r := range register(t, l, found("/a", "a"), found("/b", "b"), found("/c", "c")) {
+		ids = append(ids, r.ID)
+	}
+	setFindings(t, l, ids[0], finding("a.example", 3))
+	setFindings(t, l, ids[1], finding("a.example", 4), finding("b.example", 5))
+	flagging := func(limit int) (all []string) {
+		t.Helper()
+		got, err := l.Flagging(t.Context(), limit)
+		ok(t, err)
+		for _, f := range got {
+			all = append(all, fmt.Sprintf("%s %g", f.Value, f.Rating))
+		}
+		return all
+	}
+	same(t, flagging(10), []string{"b.example 5", "a.example 4"})
+	same(t, flagging(1), []string{"b.example 5"})
+	if s, err := l.Counts(t.Context()); err != nil || s.Flagged != 2 {
+		t.Errorf("%+v %v", s, err)
+	}
+	setFindings(t, l, ids[1])
+	same(t, flagging(10), []string{"a.example 3"})
+	sight(t, l, ids[1], sighting("host", "a.example", 1, 1))
+	all, err := l.Sighted(t.Context())
+	ok(t, err)
+	same(t, all, map[int64]struct{}{ids[1]: {}})
+}

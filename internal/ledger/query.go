@@ -264,6 +264,7 @@ type Summary struct {
 	States             map[State]Count // states without captures are missing
 	OldestQueued       time.Time       // when the oldest queued capture was registered; zero when none is
 	PossibleDuplicates int64
+	Flagged            int64 // captures with findings
 }
 
 // Counts returns a summary. Its cost does not grow with the ledger.
@@ -282,7 +283,8 @@ func (l *Ledger) Counts(ctx context.Context) (Summary, error) {
 		s.States[r.State] = r.Count
 	}
 	err = l.r.QueryRowContext(ctx, `SELECT (SELECT created FROM captures WHERE state = ? ORDER BY id LIMIT 1),
-		(SELECT count(*) FROM captures WHERE possible_duplicate = 1)`, Queued).Scan((*stamp)(&s.OldestQueued), &s.PossibleDuplicates)
+		(SELECT count(*) FROM captures WHERE possible_duplicate = 1), (SELECT count(*) FROM captures INDEXED BY captures_flagged WHERE findings > 0)`, Queued).
+		Scan((*stamp)(&s.OldestQueued), &s.PossibleDuplicates, &s.Flagged)
 	if err != nil {
 		return Summary{}, fmt.Errorf("count captures: %w", l.noted(err))
 	}

@@ -183,3 +183,24 @@ func (s *sightStore) indicators(ctx context.Context, q querier, after key, limit
 	}
 	return all, next, nil
 }
+
+// Sighted returns the captures of which any sighting is recorded.
+func (l *Ledger) Sighted(ctx context.Context) (map[int64]struct{}, error) {
+	all := map[int64]struct{}{}
+	err := l.withSightings(ctx, func(s *sightStore) error {
+		if s == nil {
+			return nil
+		}
+		return s.view(ctx, func(q querier) error {
+			rows, err := collect(ctx, q, sightFields, `SELECT seq, capture, base FROM sights`)
+			for _, r := range rows {
+				all[r.capture] = struct{}{}
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("captures with sightings: %w", err)
+	}
+	return all, nil
+}

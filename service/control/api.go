@@ -57,6 +57,7 @@ type Status struct {
 	Captures           map[ledger.State]ledger.Count `json:"captures"`
 	OldestQueued       *time.Time                    `json:"oldest_queued"`
 	PossibleDuplicates int64                         `json:"possible_duplicates"`
+	Flagged            int64                         `json:"flagged"` // captures with findings
 	Pauses             []Pause                       `json:"pauses"`
 	Agent              *Agent                        `json:"agent"` // null when none runs
 }
@@ -219,7 +220,7 @@ func Recorded(ctx context.Context, version string, cfg *service.Config, l *ledge
 	if err != nil {
 		return v, err
 	}
-	v.Captures, v.PossibleDuplicates = s.States, s.PossibleDuplicates
+	v.Captures, v.PossibleDuplicates, v.Flagged = s.States, s.PossibleDuplicates, s.Flagged
 	v.OldestQueued = known(s.OldestQueued)
 	pauses, err := l.Pauses(ctx)
 	for _, p := range pauses {
