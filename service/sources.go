@@ -117,8 +117,9 @@ func sources(cfg Config, l *ledger.Ledger, version string, log zerolog.Logger) (
 
 // choice is what is not looked up. What an exclude names as a path is a file.
 func (c *Config) choice() choose.Config {
-	out := choose.Config{Special: enrich.Special, Own: c.Inspect.Prefixes()}
-	for _, e := range c.ThreatConnect.Exclude {
+	tc := c.ThreatConnect
+	out := choose.Config{Special: enrich.Special, Own: c.Inspect.Prefixes(), TopFiles: tc.TopSites, TopN: tc.TopN}
+	for _, e := range tc.Exclude {
 		if filepath.IsAbs(e) {
 			out.ExcludeFiles = append(out.ExcludeFiles, e)
 		} else {

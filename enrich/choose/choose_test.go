@@ -238,3 +238,36 @@ func BenchmarkChoose(b *testing.B) {
 		}
 	}
 }
+
+func TestExclusionsOfOthersAreTakenAsTheyAreWritten(t *testing.T) {
+	e, bad := choose.NewExclusions([]string{"good.example", "*.corp.example", "10.0.0.0/8", "2001:db8::1", "*@mail.example", "d41d8cd98f00b204e9800998ecf8427e", "http://x.example/*", "not a value!"})
+	if bad != 1 {
+		t.Errorf("%d can't be read", bad)
+	}
+	for _, q := range []verdict.Query{
+		{Type: indicator.Host, Value: "good.example"},
+		{Type: indicator.Host, Value: "a.corp.example"},
+		{Type: indicator.Address, Value: "10.1.2.3"},
+		{Type: indicator.Address, Value: "2001:db8::1"},
+		{Type: indicator.Email, Value: "a@mail.example"},
+		{Type: indicator.File, Value: "d41d8cd98f00b204e9800998ecf8427e"},
+		{Type: indicator.URL, Value: "http://x.example/a"},
+	} {
+		if !e.Has(q) {
+			t.Errorf("%v is asked", q)
+		}
+	}
+	for _, q := range []verdict.Query{
+		{Type: indicator.Host, Value: "evil.good.example"},
+		{Type: indicator.Host, Value: "corp.example"},
+		{Type: indicator.Address, Value: "11.1.2.3"},
+		{Type: indicator.Address, Value: "x"},
+		{Type: indicator.UserAgent, Value: "good.example"},
+		{Type: indicator.URL, Value: "https://x.example/a"},
+		{Type: indicator.Email, Value: "mail.example"},
+	} {
+		if e.Has(q) {
+			t.Errorf("%v is not asked", q)
+		}
+	}
+}

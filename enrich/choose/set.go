@@ -15,6 +15,7 @@ import (
 	"github.com/gaissmai/bart"
 
 	"capagent/enrich/indicator"
+	"capagent/enrich/verdict"
 )
 
 // Config is what is left out besides what nobody could know anything of.
@@ -204,7 +205,8 @@ func (s *set) host(name string) bool {
 }
 
 func (s *set) email(value string) bool {
-	return s.values[value] || s.senders[value[strings.LastIndexByte(value, '@')+1:]]
+	_, domain, ok := strings.Cut(value, "@")
+	return s.values[value] || ok && s.senders[domain]
 }
 
 func (s *set) url(u string) bool {
@@ -275,4 +277,37 @@ func (t *top) line(text string, line int) error {
 		return errEnough
 	}
 	return nil
+}
+
+// Exclusions are values that somebody else leaves out: each as it is written, without
+// what lies below a host, unless it begins with "*.".
+type Exclusions struct{ set *set }
+
+// NewExclusions takes values and says how many it can't read, which are left out.
+func NewExclusions(values []string) (*Exclusions, int) {
+	e, bad := &Exclusions{newSet()}, 0
+	for _, v := range values {
+		if e.set.add(v, false) != nil {
+			bad++
+		}
+	}
+	return e, bad
+}
+
+// Has says whether an indicator is one of them.
+func (e *Exclusions) Has(q verdict.Query) bool {
+	switch q.Type {
+	case indicator.Address:
+		a, err := netip.ParseAddr(q.Value)
+		return err == nil && e.set.prefixes.Contains(a)
+	case indicator.Host:
+		return e.set.host(q.Value)
+	case indicator.URL:
+		return e.set.url(q.Value)
+	case indicator.Email:
+		return e.set.email(q.Value)
+	case indicator.File:
+		return e.set.values[q.Value]
+	}
+	return false
 }

@@ -18,6 +18,7 @@ import (
 
 	"capagent/enrich/indicator"
 	"capagent/enrich/verdict"
+	"capagent/internal/failure"
 )
 
 // Looker is a source of verdicts.
@@ -244,10 +245,11 @@ func Hostile() []verdict.Query {
 	return queries
 }
 
-// harmless: what can't be asked may stay without an answer, and nothing else does.
+// harmless: what can't be asked may stay without an answer, which an error of kind
+// Permanent says, and nothing else does.
 func harmless(ctx context.Context, s Looker, o Options) error {
 	got, err := look(ctx, s, slices.Concat(o.Known, Hostile(), o.Unknown))
-	if err != nil {
+	if err != nil && failure.As(err).Kind != failure.Permanent {
 		return err
 	}
 	for _, q := range Hostile() {

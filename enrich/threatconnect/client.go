@@ -63,6 +63,9 @@ type Client struct {
 	// checked is set when the configured owners were seen.
 	checked atomic.Bool
 
+	excluding chan struct{} // whoever uses exclude
+	exclude   exclusions
+
 	working  sync.WaitGroup // on lookups
 	mu       sync.Mutex
 	underway map[verdict.Query]*call
@@ -99,12 +102,13 @@ func New(c Config, version string, log zerolog.Logger) (*Client, error) {
 	}
 	return &Client{
 		http: h, base: b, v3: c.APIVersion == 3, names: names, conf: c, log: log,
-		who:      credentials{c.AccessID, c.SecretKey, c.Token},
-		scrub:    secret.NewRedactor(c.SecretKey, c.Token),
-		now:      time.Now,
-		slots:    make(chan struct{}, concurrency),
-		pace:     rate.NewLimiter(rate.Limit(c.Rate), concurrency),
-		underway: map[verdict.Query]*call{},
+		who:       credentials{c.AccessID, c.SecretKey, c.Token},
+		scrub:     secret.NewRedactor(c.SecretKey, c.Token),
+		now:       time.Now,
+		slots:     make(chan struct{}, concurrency),
+		excluding: make(chan struct{}, 1),
+		pace:      rate.NewLimiter(rate.Limit(c.Rate), concurrency),
+		underway:  map[verdict.Query]*call{},
 	}, nil
 }
 

@@ -33,6 +33,8 @@ type Config struct {
 	Groups           bool            `toml:"groups"`           // ask for adversaries, campaigns, malware
 	Types            []string        `toml:"types"`            // "ja3=NAME": custom types of this ThreatConnect
 	Exclude          []string        `toml:"exclude"`          // values, or files of values, that are never looked up
+	TopSites         []string        `toml:"top_sites"`        // files of the most visited names, which are not looked up
+	TopN             int             `toml:"top_n"`            // how many of each file
 	MaxIndicators    int             `toml:"max_indicators"`   // looked up per capture
 	TTL              config.Duration `toml:"ttl"`              // how long a verdict is true
 	NegativeTTL      config.Duration `toml:"negative_ttl"`     // how long "unknown" is
@@ -55,6 +57,7 @@ const (
 	maxOwner      = 100 // bytes
 	maxTypes      = 20
 	maxIndicators = 100_000
+	maxTopN       = 5_000_000
 	maxRate       = 100
 	minTimeout    = time.Second
 )
@@ -65,6 +68,7 @@ func DefaultConfig() Config {
 		APIVersion:    3,
 		MinRating:     3,
 		MinConfidence: 50,
+		TopN:          1000,
 		MaxIndicators: 1000,
 		TTL:           config.Duration(24 * time.Hour),
 		NegativeTTL:   config.Duration(6 * time.Hour),
@@ -128,6 +132,7 @@ func (c *Config) checkNumbers(check func(string, error)) {
 	}
 	within("min_rating", c.MinRating >= 0 && c.MinRating <= 5, "0 to 5")
 	within("min_confidence", c.MinConfidence >= 0 && c.MinConfidence <= 100, "0 to 100")
+	within("top_n", c.TopN >= 1 && c.TopN <= maxTopN, fmt.Sprintf("1 to %d", maxTopN))
 	within("max_indicators", c.MaxIndicators >= 1 && c.MaxIndicators <= maxIndicators, fmt.Sprintf("1 to %d", maxIndicators))
 	within("ttl", c.TTL.Std() >= time.Minute, "at least 1m")
 	within("negative_ttl", c.NegativeTTL.Std() >= time.Minute, "at least 1m")

@@ -335,3 +335,44 @@ func TestExclusionsOfTheServer(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
+
+func TestWhatThreatConnectExcludesIsNotAsked(t *testing.T) {
+	s := threatconnecttest.Start(t, threatconnecttest.Options{})
+	s.AddExclusions(threatconnecttest.ExclusionList{Name: "x", Fixed: []string{"host-1.example"}, Variable: []string{"198.51.100.0/24", "*.corp.example"}})
+	client, _ := connect(t, s, nil)
+	queries := []verdict.Query{{Type: indicator.Address, Value: "198.51.100.9"}, {Type: indicator.Host, Value: "a.corp.example"}, {Type: indicator.Host, Value: "below.host-1.example"}}
+	for i := range 400 {
+		queries = append(queries, verdict.Query{Type: indicator.Host, Value: fmt.Sprintf("host-%d.example", i)})
+	}
+	for range 2 {
+		answers, err := client.Look(context.Background(), queries)
+		if err != nil || len(answers) != len(queries) {
+			t.Fatalf("%d answers, %v", len(answers), err)
+		}
+	}
+	asked := ""
+	lists := 0
+	for _, r := range s.Requests() {
+		asked += r.Target + "\n"
+		if strings.Contains(r.Target, "exclusionLists") {
+			lists++
+		}
+	}
+	if lists != 1 {
+		t.Errorf("the lists are asked for %d times", lists)
+	}
+	for text, want := range map[string]bool{"198.51.100.9": false, "a.corp.example": false, "%22host-1.example": false, "below.host-1.example": true, "host-2.example": true} {
+		if strings.Contains(asked, text) != want {
+			t.Errorf("%s asked: %v\n%s", text, !want, asked)
+		}
+	}
+	// Few are asked as they are, and without the lists nothing is left out.
+	small, _ := connect(t, s, nil)
+	if _, err := small.Look(context.Background(), queries[:3]); err != nil {
+		t.Error(err)
+	}
+	s.SetFault(threatconnecttest.Fault{Name: "forbidden", Endpoint: "v3.exclusions"})
+	if answers, err := small.Look(context.Background(), queries); err != nil || len(answers) != len(queries) {
+		t.Errorf("%d answers, %v", len(answers), err)
+	}
+}

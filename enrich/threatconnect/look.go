@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"capagent/enrich/verdict"
@@ -36,7 +37,7 @@ func (c *Client) Look(ctx context.Context, queries []verdict.Query) ([]verdict.A
 		}
 		answers[q] = nil
 		order = append(order, q)
-		if c.typeName(q.Type) == "" {
+		if c.typeName(q.Type) == "" || !askable(q) {
 			answers[q] = &verdict.Answer{Query: q, At: c.now()}
 		}
 	}
@@ -52,6 +53,10 @@ func (c *Client) Look(ctx context.Context, queries []verdict.Query) ([]verdict.A
 	}
 	return list, nil
 }
+
+// askable says that a value can be one of ThreatConnect's. Nothing, "." and ".." would
+// make another path of a request by API v2 (RFC 3986, 5.2.4).
+func askable(q verdict.Query) bool { return strings.Trim(q.Value, ".") != "" }
 
 // look fills in answers. What somebody else is asking already is waited for;
 // where that one gave up, it is asked again. When ctx ends, look returns at once:
@@ -143,7 +148,9 @@ func (c *Client) ask(ctx context.Context, mine []asked) {
 		c.mu.Unlock()
 		close(one.done)
 	}}
-	jobs, err := c.plan(ctx, order)
+	worth, out := c.leaveOut(ctx, order)
+	r.answer(out, nil)
+	jobs, err := c.plan(ctx, worth)
 	if err == nil {
 		r.jobs = jobs
 		err = r.work(ctx)
