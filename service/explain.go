@@ -190,7 +190,7 @@ func (a *Agent) Annotate(ctx context.Context, id int64) error {
 			continue
 		}
 		session, frame := place(c, parts, f.Frame)
-		if !a.Config.CloudShark.Annotate || i >= maxAnnotations || session == "" {
+		if !a.Config.CloudShark.Annotate || i >= maxAnnotations || session == "" || frame == 0 { // a deep search names no frame
 			if err := n.give(ctx, f.ID); err != nil {
 				return err
 			}
@@ -222,12 +222,13 @@ type annotator struct {
 	notes map[string][]upload.Annotation // by session, as they are there
 }
 
-// give says of a finding that it gets no annotation: there are more than are wanted.
+// give says of a finding that it gets no annotation: there are more than are wanted,
+// or nobody knows its frame.
 func (n *annotator) give(ctx context.Context, finding int64) error {
 	if _, err := n.a.Ledger.BeginAct(ctx, finding, Annotation); err != nil {
 		return err
 	}
-	return n.a.Ledger.EndAct(ctx, finding, Annotation, ledger.ActFailed, "more findings than annotations are wanted")
+	return n.a.Ledger.EndAct(ctx, finding, Annotation, ledger.ActFailed, "there is no annotation for it")
 }
 
 func (n *annotator) one(ctx context.Context, f ledger.Finding, session string, frame int64) error {

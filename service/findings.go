@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	"capagent/enrich/indicator"
 	"capagent/enrich/verdict"
@@ -64,10 +65,28 @@ func Shown(ctx context.Context, l *ledger.Ledger, c ledger.Capture) (View, error
 	if err != nil {
 		return v, err
 	}
+	parts, err := Parts(ctx, l, c)
+	if err != nil {
+		return v, err
+	}
 	for _, row := range rows {
 		if f, ok := asFinding(row); ok {
-			v.Findings = append(v.Findings, NewFindingView(f, c.SessionURL))
+			v.Findings = append(v.Findings, viewIn(c, parts, f))
 		}
 	}
 	return v, nil
+}
+
+// viewIn shows a finding with a link into the session that holds its first frame: of
+// a capture that was split, that of a part, in which frames are counted anew.
+func viewIn(c ledger.Capture, parts []ledger.Part, f verdict.Finding) FindingView {
+	session, frame := place(c, parts, f.Indicator.First.Frame)
+	if session == "" || session == c.SessionID {
+		return NewFindingView(f, c.SessionURL)
+	}
+	there := f
+	there.Indicator.First.Frame = frame
+	v := NewFindingView(f, "")
+	v.FilterURL = known(verdict.Link(strings.TrimSuffix(c.SessionURL, c.SessionID)+session, verdict.DisplayFilter(there.Indicator)))
+	return v
 }

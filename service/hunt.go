@@ -115,6 +115,7 @@ func (a *Agent) addFinding(ctx context.Context, id int64, f verdict.Finding, tol
 	} else if c.SessionID != "" {
 		a.Annotated(ctx, ledger.Capture{ID: id, Findings: len(rows) + 1})
 	}
-	told(c, NewFindingView(f, c.SessionURL))
-	return true, nil
+	parts, err := Parts(ctx, a.Ledger, c)
+	told(c, viewIn(c, parts, f))
+	return true, err
 }
