@@ -206,3 +206,62 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// Whole replies as public clients have recorded them: the platform's documentation
+// and tcex (Apache 2.0), XSOAR's integration (MIT). Only the forms are theirs.
+func TestRecordedRepliesOfPublicClients(t *testing.T) {
+	v2 := func(c *Config) { c.APIVersion, c.Owners = 2, []string{"System"} }
+	for name, test := range map[string]struct {
+		edit  func(*Config)
+		typ   indicator.Type
+		value string
+		body  string
+		want  verdict.Verdict
+		path  string // of the request that is answered so, "": any
+	}{
+		"XSOAR, v3": {
+			nil, indicator.URL, "http://yourwebsite.com/opcache.php",
+			`{"data":[{"id":40435508,"ownerName":"Technical Blogs and Reports","dateAdded":"2021-12-09T12:57:18Z","webLink":"https://partnerstage.threatconnect.com/auth/indicators/details/url.xhtml?orgid=40435508","type":"URL","lastModified":"2022-07-26T13:51:49Z","rating":3.00,"confidence":32,"source":"https://blog.sucuri.net/2021/12/x.html","summary":"http://yourwebsite.com/opcache.php"}],"status":"Success"}`,
+			verdict.Verdict{Owner: "Technical Blogs and Reports", Rating: 3, Confidence: 32, ID: 40435508, Link: "https://partnerstage.threatconnect.com/auth/indicators/details/url.xhtml?orgid=40435508", Modified: time.Date(2022, 7, 26, 13, 51, 49, 0, time.UTC)},
+			"",
+		},
+		"XSOAR's feed, with an id that is none": {
+			nil, indicator.URL, "https://google.com",
+			`{"data":[{"id":"xxxx","ownerName":"xxx","type":"URL","dateAdded":"2019-06-27T18:37:55Z","lastModified":"2019-06-27T18:37:55Z","rating":2.0,"confidence":75,"threatAssessRating":2.06,"threatAssessConfidence":75.0,"threatAssessScore":229,"webLink":"https://app.threatconnect.com/","summary":"https://google.com","observationCount":0,"falsePositiveCount":0,"privateFlag":false,"active":true,"activeLocked":true,"associatedIndicators":{"data":[{"summary":"summary","type":"type"}]}}],"status":"Success"}`,
+			verdict.Verdict{Owner: "xxx", Rating: 2, Confidence: 75, Link: "https://app.threatconnect.com/", Modified: time.Date(2019, 6, 27, 18, 37, 55, 0, time.UTC)},
+			"",
+		},
+		"the documentation, v3": {
+			nil, indicator.Host, "ultrabadguy.com",
+			`{"data":[{"id":4,"ownerId":1,"ownerName":"Demo Organization","dateAdded":"2023-01-26T21:00:03Z","webLink":"https://app.threatconnect.com/#/details/indicators/4/overview","type":"Host","lastModified":"2023-01-27T14:25:55Z","rating":5.00,"confidence":65,"threatAssessRating":4.0,"threatAssessConfidence":0.0,"threatAssessScore":405,"calScore":410,"summary":"ultrabadguy.com","privateFlag":false,"active":true,"activeLocked":false,"hostName":"ultrabadguy.com","dnsActive":false,"whoisActive":true,"legacyLink":"https://app.threatconnect.com/auth/x"}],"status":"Success"}`,
+			verdict.Verdict{Owner: "Demo Organization", Rating: 5, Confidence: 65, ID: 4, Link: "https://app.threatconnect.com/#/details/indicators/4/overview", Modified: time.Date(2023, 1, 27, 14, 25, 55, 0, time.UTC)},
+			"",
+		},
+		"tcex, v2": {
+			v2, indicator.Address, "221.123.32.14",
+			`{"status":"Success","data":{"address":{"id":4222035,"owner":{"id":1,"name":"System","type":"Organization"},"dateAdded":"2019-03-28T10:32:05-04:00","lastModified":"2019-03-28T11:02:46-04:00","rating":4,"confidence":90,"threatAssessRating":4,"threatAssessConfidence":90,"webLink":"{host}/auth/indicators/details/address.xhtml?address=221.123.32.14","ip":"221.123.32.14"}}}`,
+			verdict.Verdict{Owner: "System", Rating: 4, Confidence: 90, ID: 4222035, Modified: time.Date(2019, 3, 28, 15, 2, 46, 0, time.UTC)},
+			"/addresses/",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, test.edit, func(w http.ResponseWriter, req *http.Request) {
+				if test.path == "" || strings.Contains(req.URL.Path, test.path) && !strings.HasSuffix(req.URL.Path, "/owners") {
+					says(w, 200, test.body)
+					return
+				}
+				owner := `{"id":1,"name":"` + test.want.Owner + `","type":"Organization"}`
+				says(w, 200, `{"status":"Success","data":{"resultCount":1,"owner":[`+owner+`]}}`)
+			})
+			r.checked.Store(true)
+			answers, err := r.Look(context.Background(), one(test.typ, test.value))
+			if err != nil || len(answers) != 1 || len(answers[0].Verdicts) != 1 {
+				t.Fatalf("%+v, %v, after %q", answers, err, r.requests())
+			}
+			test.want.Source = Name
+			if got := answers[0].Verdicts[0]; fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", test.want) {
+				t.Errorf("got  %+v\nwant %+v", got, test.want)
+			}
+		})
+	}
+}
