@@ -22,6 +22,8 @@ type Result struct {
 	Frames     int64
 	Indicators []indicator.Indicator // by type, then by first frame
 	Bindings   []indicator.Binding
+	Senders    []indicator.Sender
+	Resolved   []indicator.Resolved
 	Summary    flow.Summary
 	// Limits are the bounds that were met, by name, and how often: what is behind
 	// them was not looked at.
@@ -87,6 +89,7 @@ func (a *Analysis) Close() Result {
 	a.decoder.Close()
 	a.protocols.close()
 	r.Indicators, r.Bindings = a.set.List(), a.set.Bindings()
+	r.Senders, r.Resolved = a.set.Senders(), a.set.Answers()
 	r.Limits = maps.Clone(a.set.Limits())
 	return r
 }

@@ -7,6 +7,7 @@ import "capagent/enrich/indicator"
 var explained = map[indicator.Limit]string{
 	"indicators":          "more different indicators than are kept; those met later are missing",
 	"long_value":          "a value was too long to be an indicator",
+	"hardware_addresses":  "more hardware addresses than are kept",
 	"bindings":            "more pairs of hardware and IP addresses than are kept",
 	"nested_headers":      "headers within headers, deeper than is looked",
 	"fragments":           "the fragments of an IP datagram were given up",

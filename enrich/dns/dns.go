@@ -58,10 +58,12 @@ func Message(set *indicator.Set, msg []byte, kind Kind, at indicator.At) {
 	}
 	// Every record has at least eleven bytes, or the message ends: the counts
 	// can't make this long.
-	for n := count(6) + count(8) + count(10); n > 0; n-- {
+	r.answers = count(6)
+	for n := r.answers + count(8) + count(10); n > 0; n-- {
 		if !r.record() {
 			return
 		}
+		r.answers--
 	}
 }
 
@@ -77,13 +79,19 @@ type reader struct {
 	text     [2*maxName + 1]byte // the last name
 	owner    [2*maxName + 1]byte // that of the record before
 	ownerLen int
-	ownerAt  int // where it stood, or to which place it was a pointer
+	ownerAt  int                 // where it stood, or to which place it was a pointer
+	asked    [2*maxName + 1]byte // the first question: what answers resolve, through aliases
+	askedLen int
+	answers  int // records of the answer section that are left
 }
 
 func (r *reader) question() bool {
 	name, next, ok := r.name(r.pos)
 	if !ok {
 		return false
+	}
+	if r.askedLen == 0 && r.kind == Unicast {
+		r.askedLen = copy(r.asked[:], name)
 	}
 	r.host(name, indicator.DNSQuestion)
 	r.pos = next + 4
@@ -163,6 +171,9 @@ func (r *reader) data(kind uint16, start, n int) bool {
 
 func (r *reader) address(a netip.Addr) {
 	r.set.Address(a, r.role(indicator.DNSAnswer), r.at)
+	if r.askedLen > 0 && r.answers > 0 {
+		r.set.Resolved(r.asked[:r.askedLen], a)
+	}
 }
 
 // role returns the role of something that has the role unicast in unicast DNS.

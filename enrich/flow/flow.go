@@ -77,6 +77,9 @@ func (t *Table) Packet(d *frame.Datagram, srcPort, dstPort uint16, size int, at 
 	if low {
 		way = 0
 	}
+	if f.packets[way] == 0 && d.HasMAC {
+		t.set.Sender(d.MAC, d.Src.IP(), at)
+	}
 	f.packets[way]++
 	f.bytes[way] += int64(size)
 	f.last, f.lastFrame = max(f.last, at.Time), at.Frame

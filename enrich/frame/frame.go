@@ -30,6 +30,9 @@ type Datagram struct {
 	// until the next call of Decode.
 	Payload []byte
 	Length  int
+	// MAC is the hardware address that sent it, of the outermost datagram of a frame.
+	MAC    [6]byte
+	HasMAC bool
 	// Quoted is true for a datagram within an ICMP error: it is a copy of one
 	// that passed before, cut short as a rule, and going the other way.
 	Quoted bool
@@ -68,6 +71,8 @@ type Decoder struct {
 	time      int64
 	layers    int
 	datagram  Datagram
+	mac       [6]byte // of the frame's sender
+	hasMAC    bool
 	found     bool
 }
 
@@ -80,7 +85,7 @@ func New(sink Sink, bounds *indicator.Bounds) *Decoder {
 // nanoseconds. It returns false when the link type is not known, or no IP datagram
 // and no ARP packet was found.
 func (d *Decoder) Decode(linkType int, data []byte, time int64) bool {
-	d.layers, d.time, d.found = 0, time, false
+	d.layers, d.time, d.found, d.hasMAC = 0, time, false, false
 	d.link(linkType, data)
 	return d.found
 }

@@ -133,6 +133,8 @@ func (d *Decoder) outer(p *Datagram) {
 func (d *Decoder) give(p *Datagram) {
 	d.found = true
 	d.datagram = *p // what an interface is given must not be the caller's, or it would be allocated
+	d.datagram.MAC, d.datagram.HasMAC = d.mac, d.hasMAC
+	d.hasMAC = false // what lies within came from somebody else
 	d.sink.Datagram(&d.datagram)
 }
 

@@ -6,6 +6,9 @@ import "encoding/binary"
 func (d *Decoder) link(linkType int, b []byte) {
 	switch linkType {
 	case 1: // ETHERNET
+		if len(b) >= 14 {
+			d.mac, d.hasMAC = [6]byte(b[6:]), true
+		}
 		d.ethernet(b)
 	case 0: // NULL: the writer's AF_ number, in the writer's byte order
 		if len(b) > 4 {
@@ -19,10 +22,16 @@ func (d *Decoder) link(linkType int, b []byte) {
 		d.ip(b)
 	case 113: // LINUX_SLL
 		if len(b) >= 16 {
+			if be16(b[4:]) == 6 {
+				d.mac, d.hasMAC = [6]byte(b[6:]), true
+			}
 			d.typed(be16(b[14:]), b[16:])
 		}
 	case 276: // LINUX_SLL2
 		if len(b) >= 20 {
+			if b[11] == 6 {
+				d.mac, d.hasMAC = [6]byte(b[12:]), true
+			}
 			d.typed(be16(b), b[20:])
 		}
 	case 9, 50: // PPP, PPP_HDLC
@@ -156,6 +165,18 @@ func (d *Decoder) wireless(b []byte, padded bool) {
 	)
 	if len(b) < 24 || b[0]>>2&3 != data || b[1]&protected != 0 {
 		return
+	}
+	// The source: address 2 of what a station sends, 3 of what an access point does,
+	// 4 between access points (IEEE 802.11, 9.3.2.1).
+	switch b[1] & (toDS | fromDS) {
+	case fromDS:
+		d.mac, d.hasMAC = [6]byte(b[16:]), true
+	case toDS | fromDS:
+		if len(b) >= 30 {
+			d.mac, d.hasMAC = [6]byte(b[24:]), true
+		}
+	default:
+		d.mac, d.hasMAC = [6]byte(b[10:]), true
 	}
 	subtype := b[0] >> 4
 	if subtype&4 != 0 { // no data

@@ -31,6 +31,8 @@ type Set struct {
 	order    []*Indicator
 	bytes    int
 	bindings map[bindingKey]*Binding
+	senders  map[[6]byte]*Sender
+	resolved map[Resolved]struct{}
 	text     []byte // what a value is built in
 }
 
@@ -42,7 +44,10 @@ type bindingKey struct {
 
 // New returns an empty Set.
 func New() *Set {
-	s := &Set{address: map[netip.Addr]*Indicator{}, bindings: map[bindingKey]*Binding{}}
+	s := &Set{
+		address: map[netip.Addr]*Indicator{}, bindings: map[bindingKey]*Binding{},
+		senders: map[[6]byte]*Sender{}, resolved: map[Resolved]struct{}{},
+	}
 	for i := range s.known {
 		s.known[i] = map[string]*Indicator{}
 	}
