@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -14,7 +15,8 @@ import (
 type Call struct {
 	W http.ResponseWriter
 	R *http.Request
-	// Body is the whole request's, at most Options.MaxBody bytes.
+	// Body is the whole request's, at most Options.MaxBody bytes; nil where the API
+	// reads it from R.
 	Body  []byte
 	Fault Fault // that is at work; its Name is "" without one
 
@@ -51,15 +53,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		defer s.mu.Unlock()
 		c.record.Done, c.record.Finished = true, s.opts.Now()
 	}()
-	var err error
-	if c.Body, err = io.ReadAll(io.LimitReader(r.Body, s.opts.MaxBody+1)); err != nil {
-		c.abort()
-	}
-	s.mu.Lock()
-	c.record.Body = []byte(s.redact.String(string(c.Body)))
-	s.mu.Unlock()
-	if int64(len(c.Body)) > s.opts.MaxBody {
-		c.Fail(http.StatusRequestEntityTooLarge, "the request is too large")
+	streams := slices.ContainsFunc(s.opts.Streams, func(prefix string) bool { return strings.HasPrefix(r.URL.Path, prefix) })
+	if !streams && !s.read(c) {
 		return
 	}
 	c.Fault = s.take(c)
@@ -67,6 +62,22 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if !c.inject() {
 		s.opts.API(c)
 	}
+}
+
+// read takes the body in, and answers when it is too large.
+func (s *Server) read(c *Call) bool {
+	var err error
+	if c.Body, err = io.ReadAll(io.LimitReader(c.R.Body, s.opts.MaxBody+1)); err != nil {
+		c.abort()
+	}
+	s.mu.Lock()
+	c.record.Body = []byte(s.redact.String(string(c.Body)))
+	s.mu.Unlock()
+	if int64(len(c.Body)) > s.opts.MaxBody {
+		c.Fail(http.StatusRequestEntityTooLarge, "the request is too large")
+		return false
+	}
+	return true
 }
 
 // Is says whether that fault is at work.

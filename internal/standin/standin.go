@@ -31,6 +31,9 @@ type Options struct {
 	// API answers the requests below Prefixes, all others are for the page.
 	API      func(*Call)
 	Prefixes []string
+	// Streams are those of Prefixes whose bodies the API reads itself, from Call.R:
+	// they may be larger than MaxBody, and are not kept.
+	Streams []string
 	// Failure is the service's own form of a failure, for faults: its Content-Type
 	// and body.
 	Failure func(status int, text string) (kind string, body []byte)

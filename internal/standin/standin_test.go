@@ -87,6 +87,24 @@ func TestRequestsAreRecordedWithoutSecrets(t *testing.T) {
 	}
 }
 
+func TestABodyMayBeStreamed(t *testing.T) {
+	var n int64
+	s := standin.New(standin.Options{
+		Name: "Example", Prefixes: []string{"/api/"}, Streams: []string{"/api/big/"}, MaxBody: 1000,
+		API: func(c *standin.Call) {
+			n, _ = io.Copy(io.Discard, c.R.Body)
+			c.JSON(http.StatusOK, len(c.Body))
+		},
+	})
+	s.Start(t)
+	if r := do(t.Context(), "PUT", s.URL+"/api/big/x", strings.Repeat("x", 5000)); r.status != 200 || r.body != "0" || n != 5000 {
+		t.Errorf("%+v, %d bytes", r, n)
+	}
+	if r := s.Requests()[0]; len(r.Body) != 0 {
+		t.Errorf("%d bytes are kept", len(r.Body))
+	}
+}
+
 func TestFaults(t *testing.T) {
 	for text, want := range map[string]struct {
 		status   int
