@@ -1,0 +1,395 @@
+package cloudtrax
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"capagent/enrich/cloudtrax/api"
+	"capagent/enrich/device"
+)
+
+// Bounds of what is taken of one reply; the rest is counted as skipped.
+const (
+	maxClients  = 50_000
+	maxNodes    = 5_000
+	maxSwitches = 100 // each is a request of its own
+	maxPorts    = 200
+	maxOnPort   = 1_000
+	maxForeign  = 10_000
+	maxSSIDs    = 16
+	maxHeardBy  = 100
+)
+
+// network is one of those that the key may see.
+type network struct {
+	id   api.ID
+	name string
+}
+
+// node is an access point.
+type node struct {
+	mac      device.MAC
+	name     string
+	gateway  bool
+	lan, wan netip.Addr // of a gateway, zero when they are not told
+}
+
+// client is one of the client table.
+type client struct {
+	mac     device.MAC
+	cid     string
+	name    string
+	ap      string   // name of the access point that it used last
+	ssids   []string // "ssid1": their keys
+	os      string
+	wired   bool
+	blocked bool
+	seen    time.Time // zero: not told
+}
+
+// desk is a switch.
+type desk struct {
+	id    api.ID
+	mac   device.MAC
+	name  string
+	ports []port
+}
+
+// port is a port to which machines are connected.
+type port struct {
+	id, vlan string
+	macs     []device.MAC
+}
+
+// foreign is an access point of others.
+type foreign struct {
+	bssid                device.MAC
+	ssid, vendor, cipher string
+	near                 string // the node that heard it best
+	signal               int    // dBm, 0 when it is not told
+}
+
+// decoded says how many records made no sense.
+type decoded[T any] struct {
+	list    []T
+	skipped int
+}
+
+func (d *decoded[T]) add(one T, ok bool) {
+	if !ok {
+		d.skipped++
+		return
+	}
+	d.list = append(d.list, one)
+}
+
+// under is what a reply has under a key. The reply is not kept apart in memory: a
+// hostile one has millions of keys.
+func under(data []byte, key string) (found json.RawMessage, err error) {
+	if data = bytes.TrimSpace(data); len(data) == 0 || data[0] != '{' {
+		return nil, errNoList
+	}
+	_, err = each(data, len(data), func(k string, record json.RawMessage) {
+		if k == key {
+			found = record
+		}
+	})
+	if err == nil && found == nil {
+		err = errNoList
+	}
+	return found, err
+}
+
+func noList(key string) error {
+	return api.Fail(api.ClassBadReply, fmt.Errorf("the answer has no list of %s", key))
+}
+
+// decodeAll decodes the records under a key.
+func decodeAll[T any](data []byte, key string, most int, one func(json.RawMessage) (T, bool)) (d decoded[T], err error) {
+	raw, err := under(data, key)
+	if err != nil {
+		return d, noList(key)
+	}
+	left, err := each(raw, most, func(_ string, record json.RawMessage) { d.add(one(record)) })
+	if err != nil {
+		return d, noList(key)
+	}
+	d.skipped += left
+	return d, nil
+}
+
+// fields reads the fields of a record, which must be an object.
+func fields(record json.RawMessage, to any) bool {
+	return len(record) > 0 && record[0] == '{' && json.Unmarshal(record, to) == nil
+}
+
+func decodeNetworks(data []byte) (decoded[network], error) {
+	return decodeAll(data, "networks", maxNetworks, func(record json.RawMessage) (network, bool) {
+		var r struct {
+			ID   word `json:"id"`
+			Name name `json:"name"`
+		}
+		ok := fields(record, &r)
+		id, isID := api.ParseID(string(r.ID))
+		return network{id, string(r.Name)}, ok && isID
+	})
+}
+
+func decodeNodes(data []byte) (decoded[node], error) {
+	return decodeAll(data, "nodes", maxNodes, func(record json.RawMessage) (node, bool) {
+		var r struct { // "ip" is an address of the mesh: nothing that a capture shows
+			MAC  word `json:"mac"`
+			Name name `json:"name"`
+			Role word `json:"role"`
+			LAN  loose[struct {
+				LAN word `json:"lan_ip"`
+				WAN word `json:"wan_ip"`
+			}] `json:"lan_info"`
+		}
+		ok := fields(record, &r)
+		mac, isMAC := parseMAC(string(r.MAC))
+		n := node{mac: mac, name: string(r.Name), gateway: r.Role == "gateway"}
+		if n.gateway {
+			n.lan, n.wan = address(r.LAN.v.LAN), address(r.LAN.v.WAN)
+		}
+		return n, ok && isMAC
+	})
+}
+
+// mesh is what CloudTrax's access points use among themselves. On the wire these are
+// somebody else's (contract 2.4).
+var mesh = netip.MustParsePrefix("6.0.0.0/8")
+
+// address is an address that a capture may show, or zero.
+func address(text word) netip.Addr {
+	a, err := netip.ParseAddr(string(text))
+	if a = a.Unmap().WithZone(""); err != nil || !usable(a) {
+		return netip.Addr{}
+	}
+	return a
+}
+
+func usable(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !mesh.Contains(a)
+}
+
+// parseMAC takes the address of one machine.
+func parseMAC(text string) (device.MAC, bool) {
+	m, ok := device.ParseMAC(text)
+	return m, ok && m != device.MAC{} && !m.Multicast()
+}
+
+// clientRecord is what is taken of a client; what a capture can't be joined with is
+// left out.
+type clientRecord struct {
+	MAC      word     `json:"mac"`
+	CID      word     `json:"cid"`
+	Name     name     `json:"name"`
+	Override name     `json:"name_override"`
+	Link     word     `json:"link"`
+	Seen     moment   `json:"last_seen"`
+	AP       name     `json:"last_name"`
+	OS       name     `json:"os"`
+	Version  name     `json:"os_version"`
+	Blocked  flag     `json:"blocked"`
+	Traffic  ssidKeys `json:"traffic"`
+}
+
+// ssidKeys are the keys of an object that name SSIDs.
+type ssidKeys []string
+
+func (s *ssidKeys) UnmarshalJSON(data []byte) error {
+	*s = nil
+	if len(data) == 0 || data[0] != '{' {
+		return nil
+	}
+	_, _ = each(data, maxSSIDs, func(key string, _ json.RawMessage) { // what is broken has no more keys
+		if n, ok := strings.CutPrefix(key, "ssid"); ok && len(n) > 0 && len(n) <= 2 && strings.Trim(n, "0123456789") == "" {
+			*s = append(*s, key)
+		}
+	})
+	return nil
+}
+
+func newClient(mac string, r clientRecord) (client, bool) {
+	m, ok := parseMAC(mac)
+	c := client{
+		mac: m, cid: string(r.CID), name: string(r.Override), ap: string(r.AP), ssids: r.Traffic, os: device.Clean(string(r.OS) + " " + string(r.Version)),
+		wired: r.Link == "wired", blocked: bool(r.Blocked), seen: r.Seen.Time,
+	}
+	if c.name == "" {
+		c.name = string(r.Name)
+	}
+	return c, ok
+}
+
+// decodeClients reads a client table: an object by hardware address, an array of
+// objects with one key each, or either under "clients" (contract 2.3).
+func decodeClients(data []byte) (d decoded[client], err error) {
+	if inner, err := under(data, "clients"); err == nil {
+		data = inner
+	}
+	left, err := each(data, maxClients, func(key string, record json.RawMessage) {
+		if key != "" {
+			addClient(&d, key, record)
+			return
+		}
+		keyed := false
+		_, _ = each(record, 100, func(key string, inner json.RawMessage) { // what is broken adds nothing
+			if _, ok := parseMAC(key); ok && !keyed {
+				keyed = true
+				addClient(&d, key, inner)
+			}
+		})
+		if !keyed {
+			addClient(&d, "", record)
+		}
+	})
+	if err != nil {
+		return d, noList("clients")
+	}
+	d.skipped += left
+	return d, nil
+}
+
+// addClient adds a record whose hardware address is its key or, without one, a field.
+func addClient(d *decoded[client], key string, record json.RawMessage) {
+	var r clientRecord
+	ok := fields(record, &r)
+	if key == "" {
+		key = string(r.MAC)
+	}
+	c, isMAC := newClient(key, r)
+	d.add(c, ok && isMAC)
+}
+
+func decodeSwitches(data []byte) (decoded[desk], error) {
+	return decodeAll(data, "switches", maxSwitches, func(record json.RawMessage) (desk, bool) {
+		var r struct {
+			ID      word `json:"id"`
+			Summary loose[struct {
+				MAC  word `json:"mac"`
+				Name name `json:"name"`
+			}] `json:"summary_info"`
+		}
+		ok := fields(record, &r)
+		id, isID := api.ParseID(string(r.ID))
+		mac, isMAC := parseMAC(string(r.Summary.v.MAC))
+		return desk{id: id, mac: mac, name: string(r.Summary.v.Name)}, ok && isID && isMAC
+	})
+}
+
+// decodePorts reads the ports of a switch to which machines are connected. Uplinks
+// lead to other switches, and to everybody behind them.
+func decodePorts(data []byte) (decoded[port], error) {
+	d, err := decodeAll(data, "ports", maxPorts, func(record json.RawMessage) (port, bool) {
+		var r struct {
+			ID     word `json:"id"`
+			Uplink flag `json:"uplink"`
+			VLAN   word `json:"vlan_id"`
+			MACs   macs `json:"connected_device_mac_list"`
+		}
+		ok := fields(record, &r)
+		if r.Uplink {
+			r.MACs = nil
+		}
+		return port{device.Clean(string(r.ID)), device.Clean(string(r.VLAN)), r.MACs}, ok
+	})
+	return d, err
+}
+
+// macs are hardware addresses, as text or in objects: CloudTrax's documentation shows
+// empty lists only.
+type macs []device.MAC
+
+func (m *macs) UnmarshalJSON(data []byte) error {
+	*m = nil
+	_, _ = each(data, maxOnPort, func(key string, record json.RawMessage) { // what is no list is empty
+		var text word
+		var in loose[struct {
+			MAC word `json:"mac"`
+		}]
+		_, _ = text.UnmarshalJSON(record), in.UnmarshalJSON(record) // they never fail
+		for _, t := range []string{string(text), string(in.v.MAC), key} {
+			if mac, ok := parseMAC(t); ok {
+				*m = append(*m, mac)
+				return
+			}
+		}
+	})
+	return nil
+}
+
+func decodeSurvey(data []byte) (decoded[foreign], error) {
+	return decodeAll(data, "access_points", maxForeign, func(record json.RawMessage) (foreign, bool) {
+		var r struct {
+			BSSID  word    `json:"bssid"`
+			SSID   name    `json:"ssid"`
+			Vendor name    `json:"vendor"`
+			Cipher name    `json:"encryption"`
+			Heard  hearing `json:"seen_by_node"`
+		}
+		ok := fields(record, &r)
+		mac, isMAC := parseMAC(string(r.BSSID))
+		return foreign{mac, string(r.SSID), string(r.Vendor), string(r.Cipher), r.Heard.near, r.Heard.signal}, ok && isMAC
+	})
+}
+
+// hearing is the node that heard an access point best.
+type hearing struct {
+	near   string
+	signal int // dBm, 0 when it is not told
+}
+
+func (h *hearing) UnmarshalJSON(data []byte) error {
+	*h = hearing{}
+	_, _ = each(data, maxHeardBy, func(_ string, record json.RawMessage) { // what is no list says nothing
+		var r struct {
+			Name   name `json:"name"`
+			Signal word `json:"signal"`
+		}
+		if !fields(record, &r) || r.Name == "" {
+			return
+		}
+		signal, err := strconv.Atoi(string(r.Signal))
+		if err != nil || signal >= 0 || signal < -120 {
+			signal = 0
+		}
+		if h.near == "" || signal != 0 && (h.signal == 0 || signal > h.signal) {
+			*h = hearing{string(r.Name), signal}
+		}
+	})
+	return nil
+}
+
+// decodeSettings reads how the SSIDs are called. The reply holds passwords: none of
+// its other fields is ever decoded.
+func decodeSettings(data []byte) (map[string]string, error) {
+	raw, err := under(data, "ssids")
+	if err != nil {
+		return nil, noList("ssids")
+	}
+	ssids, n := map[string]string{}, 0
+	_, err = each(raw, maxSSIDs, func(key string, record json.RawMessage) {
+		if n++; key == "" {
+			key = strconv.Itoa(n) // an array
+		}
+		var r struct {
+			General loose[struct {
+				Name name `json:"wifi_name"`
+			}] `json:"general"`
+		}
+		if fields(record, &r) && r.General.v.Name != "" {
+			ssids["ssid"+device.Clean(key)] = string(r.General.v.Name)
+		}
+	})
+	if err != nil {
+		return nil, noList("ssids")
+	}
+	return ssids, nil
+}
