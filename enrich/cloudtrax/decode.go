@@ -13,7 +13,7 @@ import (
 	"capagent/enrich/device"
 )
 
-// Bounds of what is taken of one reply; the rest is counted as skipped.
+// Bounds of what is looked at of one reply. As many again are counted as skipped.
 const (
 	maxClients  = 50_000
 	maxNodes    = 5_000
@@ -23,6 +23,7 @@ const (
 	maxForeign  = 10_000
 	maxSSIDs    = 16
 	maxHeardBy  = 100
+	maxKeys     = 1_000 // of a reply, where the one that counts is looked for
 )
 
 // network is one of those that the key may see.
@@ -77,7 +78,18 @@ type foreign struct {
 // decoded says how many records made no sense.
 type decoded[T any] struct {
 	list    []T
+	looked  int // at so many records
 	skipped int
+}
+
+// room says whether one more is looked at; one that is not is skipped.
+func (d *decoded[T]) room(most int) bool {
+	if d.looked >= most {
+		d.skipped++
+		return false
+	}
+	d.looked++
+	return true
 }
 
 func (d *decoded[T]) add(one T, ok bool) {
@@ -88,16 +100,19 @@ func (d *decoded[T]) add(one T, ok bool) {
 	d.list = append(d.list, one)
 }
 
-// under is what a reply has under a key. The reply is not kept apart in memory: a
-// hostile one has millions of keys.
-func under(data []byte, key string) (found json.RawMessage, err error) {
+// under is what a reply has under a key.
+func under(data []byte, key string) (json.RawMessage, error) {
 	if data = bytes.TrimSpace(data); len(data) == 0 || data[0] != '{' {
 		return nil, errNoList
 	}
-	_, err = each(data, len(data), func(k string, record json.RawMessage) {
+	var found json.RawMessage
+	n := 0
+	err := each(data, func(k string, record json.RawMessage) bool {
 		if k == key {
-			found = record
+			found = bytes.Clone(record)
 		}
+		n++
+		return found == nil && n < maxKeys
 	})
 	if err == nil && found == nil {
 		err = errNoList
@@ -115,11 +130,15 @@ func decodeAll[T any](data []byte, key string, most int, one func(json.RawMessag
 	if err != nil {
 		return d, noList(key)
 	}
-	left, err := each(raw, most, func(_ string, record json.RawMessage) { d.add(one(record)) })
+	err = each(raw, func(_ string, record json.RawMessage) bool {
+		if d.room(most) {
+			d.add(one(record))
+		}
+		return d.skipped <= most
+	})
 	if err != nil {
 		return d, noList(key)
 	}
-	d.skipped += left
 	return d, nil
 }
 
@@ -165,6 +184,8 @@ func decodeNodes(data []byte) (decoded[node], error) {
 // somebody else's (contract 2.4).
 var mesh = netip.MustParsePrefix("6.0.0.0/8")
 
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 // address is an address that a capture may show, or zero.
 func address(text word) netip.Addr {
 	a, err := netip.ParseAddr(string(text))
@@ -175,7 +196,7 @@ func address(text word) netip.Addr {
 }
 
 func usable(a netip.Addr) bool {
-	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !mesh.Contains(a)
+	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !mesh.Contains(a) && a != broadcast
 }
 
 // parseMAC takes the address of one machine.
@@ -208,10 +229,13 @@ func (s *ssidKeys) UnmarshalJSON(data []byte) error {
 	if len(data) == 0 || data[0] != '{' {
 		return nil
 	}
-	_, _ = each(data, maxSSIDs, func(key string, _ json.RawMessage) { // what is broken has no more keys
+	left := maxSSIDs
+	_ = each(data, func(key string, _ json.RawMessage) bool { // what is broken has no more keys
 		if n, ok := strings.CutPrefix(key, "ssid"); ok && len(n) > 0 && len(n) <= 2 && strings.Trim(n, "0123456789") == "" {
 			*s = append(*s, key)
 		}
+		left--
+		return left > 0
 	})
 	return nil
 }
@@ -234,27 +258,32 @@ func decodeClients(data []byte) (d decoded[client], err error) {
 	if inner, err := under(data, "clients"); err == nil {
 		data = inner
 	}
-	left, err := each(data, maxClients, func(key string, record json.RawMessage) {
-		if key != "" {
-			addClient(&d, key, record)
-			return
-		}
-		keyed := false
-		_, _ = each(record, 100, func(key string, inner json.RawMessage) { // what is broken adds nothing
-			if _, ok := parseMAC(key); ok && !keyed {
-				keyed = true
-				addClient(&d, key, inner)
+	err = each(data, func(key string, record json.RawMessage) bool {
+		if d.room(maxClients) {
+			if key == "" {
+				key, record = onlyKey(record)
 			}
-		})
-		if !keyed {
-			addClient(&d, "", record)
+			addClient(&d, key, record)
 		}
+		return d.skipped <= maxClients
 	})
 	if err != nil {
 		return d, noList("clients")
 	}
-	d.skipped += left
 	return d, nil
+}
+
+// onlyKey opens an object whose one key is a hardware address. Other records are
+// returned as they are.
+func onlyKey(record json.RawMessage) (string, json.RawMessage) {
+	only, inner := "", record
+	_ = each(record, func(key string, r json.RawMessage) bool { // what is broken is a record of its own
+		if _, ok := parseMAC(key); ok {
+			only, inner = key, bytes.Clone(r)
+		}
+		return false
+	})
+	return only, inner
 }
 
 // addClient adds a record whose hardware address is its key or, without one, a field.
@@ -309,7 +338,8 @@ type macs []device.MAC
 
 func (m *macs) UnmarshalJSON(data []byte) error {
 	*m = nil
-	_, _ = each(data, maxOnPort, func(key string, record json.RawMessage) { // what is no list is empty
+	left := maxOnPort
+	_ = each(data, func(key string, record json.RawMessage) bool { // what is no list is empty
 		var text word
 		var in loose[struct {
 			MAC word `json:"mac"`
@@ -318,9 +348,11 @@ func (m *macs) UnmarshalJSON(data []byte) error {
 		for _, t := range []string{string(text), string(in.v.MAC), key} {
 			if mac, ok := parseMAC(t); ok {
 				*m = append(*m, mac)
-				return
+				break
 			}
 		}
+		left--
+		return left > 0
 	})
 	return nil
 }
@@ -348,13 +380,15 @@ type hearing struct {
 
 func (h *hearing) UnmarshalJSON(data []byte) error {
 	*h = hearing{}
-	_, _ = each(data, maxHeardBy, func(_ string, record json.RawMessage) { // what is no list says nothing
+	left := maxHeardBy
+	_ = each(data, func(_ string, record json.RawMessage) bool { // what is no list says nothing
 		var r struct {
 			Name   name `json:"name"`
 			Signal word `json:"signal"`
 		}
+		left--
 		if !fields(record, &r) || r.Name == "" {
-			return
+			return left > 0
 		}
 		signal, err := strconv.Atoi(string(r.Signal))
 		if err != nil || signal >= 0 || signal < -120 {
@@ -363,6 +397,7 @@ func (h *hearing) UnmarshalJSON(data []byte) error {
 		if h.near == "" || signal != 0 && (h.signal == 0 || signal > h.signal) {
 			*h = hearing{string(r.Name), signal}
 		}
+		return left > 0
 	})
 	return nil
 }
@@ -375,7 +410,7 @@ func decodeSettings(data []byte) (map[string]string, error) {
 		return nil, noList("ssids")
 	}
 	ssids, n := map[string]string{}, 0
-	_, err = each(raw, maxSSIDs, func(key string, record json.RawMessage) {
+	err = each(raw, func(key string, record json.RawMessage) bool {
 		if n++; key == "" {
 			key = strconv.Itoa(n) // an array
 		}
@@ -387,6 +422,7 @@ func decodeSettings(data []byte) (map[string]string, error) {
 		if fields(record, &r) && r.General.v.Name != "" {
 			ssids["ssid"+device.Clean(key)] = string(r.General.v.Name)
 		}
+		return n < maxSSIDs
 	})
 	if err != nil {
 		return nil, noList("ssids")

@@ -70,7 +70,7 @@ func (m *moment) UnmarshalJSON(data []byte) error {
 	if len(data) > maxWord {
 		return nil
 	}
-	if t, err := time.Parse(time.RFC3339, plain(data)); err == nil && t.Year() >= 2000 && t.Year() < 3000 {
+	if t, err := time.Parse(time.RFC3339, plain(data)); err == nil && t.Year() > 1970 && t.Year() < 3000 {
 		m.Time = t.UTC()
 	}
 	return nil
@@ -91,36 +91,34 @@ func (l *loose[T]) UnmarshalJSON(data []byte) error {
 var errNoList = errors.New("neither a list nor an object")
 
 // each hands out the records of a list, which comes as an array, or as an object whose
-// keys say something of them. null is an empty list. After most records it stops, and
-// says how many it left out.
-func each(data []byte, most int, f func(key string, record json.RawMessage)) (left int, err error) {
+// keys say something of them, until f has enough. null is an empty list. A record is
+// f's until it returns.
+func each(data []byte, f func(key string, record json.RawMessage) (more bool)) error {
 	data = bytes.TrimSpace(data)
 	if string(data) == "null" {
-		return 0, nil
+		return nil
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	first, err := dec.Token()
 	if err != nil || first != json.Delim('[') && first != json.Delim('{') {
-		return 0, errNoList
+		return errNoList
 	}
-	for n := 0; dec.More(); n++ {
+	var record json.RawMessage
+	for dec.More() {
 		key := ""
 		if first == json.Delim('{') {
 			t, err := dec.Token()
 			if err != nil {
-				return left, errNoList
+				return errNoList
 			}
 			key, _ = t.(string)
 		}
-		var record json.RawMessage
 		if err := dec.Decode(&record); err != nil {
-			return left, errNoList
+			return errNoList
 		}
-		if n >= most {
-			left++
-			continue
+		if !f(key, record) {
+			return nil
 		}
-		f(key, record)
 	}
-	return left, nil
+	return nil
 }
