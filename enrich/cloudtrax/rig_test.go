@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -37,24 +36,6 @@ var (
 func doc(n byte) device.MAC { return device.MAC{0x00, 0x00, 0x5e, 0x00, 0x53, n} }
 
 func ip(text string) netip.Addr { return netip.MustParseAddr(text) }
-
-// logText collects a log.
-type logText struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 func configOf(s *cloudtraxtest.Server) Config {
 	c := DefaultConfig()
