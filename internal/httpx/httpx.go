@@ -75,6 +75,10 @@ type Options struct {
 	Bandwidth   int64 // bytes/s of all request bodies together, 0 for no limit
 	MaxConns    int   // connections to one host at a time, 0 for no limit
 	MaxReply    int64 // bytes of a reply's body that are read, 0 for the constant of that name
+	// Once gives each request a connection of its own. On one that was used before,
+	// the transport sends a request without a body a second time when the server
+	// closes it, and with the same header: what is signed for a single use must not.
+	Once bool
 
 	Connecting Connecting // is told of each connection; nil: nobody is
 
@@ -127,6 +131,7 @@ func newClient(o Options, proxy func(*http.Request) (*url.URL, error)) (*Client,
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		DisableCompression:     true, // a reply's size is what the wire carries
+		DisableKeepAlives:      o.Once,
 		MaxIdleConnsPerHost:    max(o.MaxConns, 2),
 		MaxConnsPerHost:        o.MaxConns,
 		IdleConnTimeout:        keepIdle,

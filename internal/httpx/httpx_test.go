@@ -423,6 +423,34 @@ func TestABodyIsNeverSentTwice(t *testing.T) {
 	}
 }
 
+// What is signed for a single use is spent when it arrives, also without a body. The
+// second of two requests meets the end of a connection that was used before.
+func TestARequestWithAConnectionOfItsOwnIsNeverSentTwice(t *testing.T) {
+	for _, once := range []bool{true, false} {
+		var lost atomic.Int32
+		s := server(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("X-Lose") == "" {
+				return
+			}
+			lost.Add(1)
+			if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				_ = c.Close()
+			}
+		})
+		c := client(t, Options{Once: once})
+		if _, err := c.Do(request(t, "GET", s.URL, nil)); err != nil {
+			t.Fatal(err)
+		}
+		req := request(t, "GET", s.URL, nil)
+		req.Header.Set("X-Lose", "1")
+		_, err := c.Do(req)
+		fails(t, err, ClassNetwork, failure.Retry)
+		if n := lost.Load(); (n == 1) != once {
+			t.Errorf("with a connection of its own %v: it arrived %d times", once, n)
+		}
+	}
+}
+
 func TestTheBodyIsDoneWithWhenDoReturns(t *testing.T) {
 	early := server(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(413) })
 	b := &watched{Reader: endless{}}
