@@ -193,7 +193,7 @@ func (c *Client) attempt(ctx context.Context, r request, url string) (*httpx.Rep
 		return nil, false, err
 	}
 	defer func() { <-c.turn }()
-	req, err := http.NewRequestWithContext(ctx, r.method, url, bytes.NewReader(r.body))
+	req, err := http.NewRequestWithContext(ctx, r.method, url, bytes.NewReader(r.body)) //nolint:gosec // the configuration says where, and query values are plain
 	if err == nil && (req.URL.String() != url || !strings.HasSuffix(url, req.URL.RequestURI()) || !strings.HasPrefix(url, req.URL.Scheme+"://"+req.Host)) {
 		err = errors.New("it would be sent in another form than it is signed in")
 	}
@@ -300,6 +300,9 @@ func (c *Client) learn(h http.Header, used time.Duration) bool {
 	}
 	return (ahead - used).Abs() > maxSkew
 }
+
+// theirNow is the time by the server's clock.
+func (c *Client) theirNow() time.Time { return c.now().Add(time.Duration(c.offset.Load())) }
 
 // mask takes the key, and what was signed with it, out of a server's text.
 func (c *Client) mask(s string) string {

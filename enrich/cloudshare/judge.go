@@ -29,6 +29,15 @@ const (
 	ClassBadURL         = httpx.ClassBadURL
 	ClassNoAnswer       = "no_answer"
 	ClassBudget         = "daily_calls"
+
+	// Of Preserver.
+	ClassNotAllowed  = "not_allowed"
+	ClassCooldown    = "cooldown"
+	ClassWouldEvict  = "would_evict"
+	ClassNotReady    = "not_ready"
+	ClassNoChange    = "no_change"
+	ClassUnconfirmed = "unconfirmed"
+	ClassState       = "state"
 )
 
 type class struct {
@@ -49,6 +58,13 @@ var classes = map[string]class{
 	ClassBadURL:         {failure.Pause, "check [cloudshare] url: the API normally is at " + DefaultURL},
 	ClassNoAnswer:       {failure.Retry, "CloudShare or the network is slow; the agent asks again later"},
 	ClassBudget:         {failure.Retry, "raise [cloudshare] daily_calls if the account allows more"},
+	ClassNotAllowed:     {failure.Permanent, "set [cloudshare] preserve = true, and name the environment's id in preserve_allow"},
+	ClassCooldown:       {failure.Permanent, "[cloudshare] preserve_cooldown says how often an environment is preserved"},
+	ClassWouldEvict:     {failure.Permanent, "remove a snapshot that nobody needs in CloudShare's console"},
+	ClassNotReady:       {failure.Permanent, "only a running environment is preserved: see it in CloudShare's console"},
+	ClassNoChange:       {failure.Permanent, "the environment's policy does not let it live longer: ask who owns the project"},
+	ClassUnconfirmed:    {failure.Retry, "see the environment's snapshots in CloudShare's console; asked again, the agent looks for this one first"},
+	ClassState:          {failure.Permanent, "without this file the agent would not know what it did: see that it can be read and written, or move it away"},
 }
 
 // Hint says what a user can do about a failure of that class, "" when unknown.
@@ -73,6 +89,23 @@ func classify(status int) string {
 		return ClassServerError
 	}
 	return ClassRefused
+}
+
+// answered is a failure that CloudShare answered with.
+type answered struct {
+	status int
+	text   string
+}
+
+func (a *answered) Error() string { return a.text }
+
+// statusOf is the status that CloudShare answered with, 0 when it did not.
+func statusOf(err error) int {
+	var a *answered
+	if errors.As(err, &a) {
+		return a.status
+	}
+	return 0
 }
 
 const (
@@ -120,19 +153,23 @@ func open(reply *httpx.Reply, mask func(string) string, now time.Time) ([]byte, 
 	}
 	switch {
 	case message != "":
-		f.Err = fmt.Errorf("CloudShare says %d%s: %s", reply.Status, code, strconv.QuoteToGraphic(line(message, shownText)))
+		f.Err = said(reply.Status, "CloudShare says %d%s: %s", reply.Status, code, strconv.QuoteToGraphic(line(message, shownText)))
 	case isJSON, len(reply.Body) == 0:
-		f.Err = fmt.Errorf("CloudShare says %d%s without a message", reply.Status, code)
+		f.Err = said(reply.Status, "CloudShare says %d%s without a message", reply.Status, code)
 	default:
 		if f.Class == ClassNotFound || f.Class == ClassRefused {
 			f = fail(ClassBadURL, nil)
 		}
-		f.Err = fmt.Errorf("answered %d with %s instead of CloudShare's JSON", reply.Status, kindOf(kind))
+		f.Err = said(reply.Status, "answered %d with %s instead of CloudShare's JSON", reply.Status, kindOf(kind))
 	}
 	if f.Kind == failure.Retry {
 		f.RetryAfter = httpx.RetryAfter(reply.Header, now)
 	}
 	return nil, f
+}
+
+func said(status int, format string, args ...any) error {
+	return &answered{status, fmt.Sprintf(format, args...)}
 }
 
 func success(reply *httpx.Reply) ([]byte, error) {

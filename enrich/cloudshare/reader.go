@@ -130,7 +130,12 @@ func (r *Reader) Refresh(ctx context.Context) error {
 }
 
 // jitter is d and up to a tenth less or more, so that agents don't ask in step.
-func jitter(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5+1) }
+func jitter(d time.Duration) time.Duration { return d - d/10 + chance(d/5) }
+
+// chance is up to d.
+func chance(d time.Duration) time.Duration {
+	return rand.N(d + 1) //nolint:gosec // nobody gains by guessing it
+}
 
 func (r *Reader) inventory(ctx context.Context) (*inventory, error) {
 	body, err := r.ask.get(ctx, envs, "brief", "false", "criteria", r.conf.Criteria)
@@ -187,7 +192,7 @@ func (r *Reader) outcome(err error) {
 		r.last = err
 		r.fails++
 		wait := max(min(firstPause<<min(r.fails-1, 10), longestWait), min(f.RetryAfter, longestWait))
-		r.quiet = r.now().Add(wait + rand.N(wait/10))
+		r.quiet = r.now().Add(wait + chance(wait/10))
 	}
 }
 

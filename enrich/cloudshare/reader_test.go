@@ -481,9 +481,9 @@ func TestWhateverCloudShareDoes(t *testing.T) {
 func TestALyingCloudShareTakesNoMemory(t *testing.T) {
 	g := newRig(t, nil)
 	g.s.SetFault(standin.Fault{Name: "many"})
-	for i := range 20 {
+	for i := range 3 {
 		host := fmt.Sprintf("n%d.vm.cld.sr", i)
-		g.s.AddEnv(cloudsharetest.Env{VMs: []cloudsharetest.VM{{FQDN: host, Internal: slices.Repeat([]string{"10.0.0.1"}, 100)}}})
+		g.s.AddEnv(cloudsharetest.Env{VMs: []cloudsharetest.VM{{FQDN: host, Internal: slices.Repeat([]string{"10.0.0.1"}, 30)}}})
 		if err := g.learn(t.Context(), host); err != nil {
 			t.Fatal(err)
 		}

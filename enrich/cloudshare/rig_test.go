@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,13 @@ import (
 
 const testKey = "ThisIsNotARealKey0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJK"
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("CLOUDSHARE_CHILD") != "" {
+		childMain()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // logText collects a log.
 type logText struct {

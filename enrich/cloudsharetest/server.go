@@ -101,7 +101,7 @@ func New(o Options) *Server {
 func Start(t standin.TB, o Options) *Server {
 	t.Helper()
 	s := New(o)
-	s.Server.Start(t)
+	s.Start(t)
 	return s
 }
 
