@@ -464,3 +464,70 @@ func FuzzState(f *testing.F) {
 		}
 	})
 }
+
+// TestAnOrderThatMayBeOnItsWayIsWaitedFor goes minute by minute through what becomes
+// of an order of which nobody saw the effect.
+func TestAnOrderThatMayBeOnItsWayIsWaitedFor(t *testing.T) {
+	for _, arrives := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s, b := blocking(t, cloudtraxtest.Options{AlwaysCurrent: true}, nil)
+			s.SetFault(standin.Fault{Name: "busy", Match: "PUT"})
+			if _, err := b.Block(t.Context(), ipad, 0, ""); err == nil {
+				t.Fatal("no error")
+			}
+			s.ClearFaults()
+			s.Forget()
+			asked := map[int]int{}
+			for minute := range 20 {
+				if arrives && minute == 10 {
+					s.AddClient(cloudtraxtest.Client{Network: 12345, MAC: ipad, Blocked: true})
+				}
+				if _, err := b.Due(t.Context(), time.Now()); err != nil {
+					t.Error(err)
+				}
+				asked[minute] = len(s.Requests())
+				time.Sleep(time.Minute)
+			}
+			list, err := b.List()
+			if err != nil || (len(list) == 1) != arrives {
+				t.Errorf("%+v, %v", list, err)
+			}
+			last := 14 // it is over with the sixteenth minute, or when it arrived
+			if arrives {
+				last = 8
+			}
+			if asked[2] != 0 || asked[3] != 1 || asked[19] != last {
+				t.Errorf("asked %v", asked)
+			}
+		})
+	}
+}
+
+func TestAClientIsBlockedWhereItWasSeenLast(t *testing.T) {
+	s, b := blocking(t, cloudtraxtest.Options{}, nil)
+	for id, ago := range map[int]time.Duration{5: time.Hour, 6: time.Minute, 7: 2 * time.Hour} {
+		s.AddNetwork(cloudtraxtest.Network{ID: id, Name: "Branch"})
+		s.AddClient(cloudtraxtest.Client{Network: id, MAC: nobody, LastSeen: time.Now().Add(-ago)})
+	}
+	if p, err := b.Block(t.Context(), nobody, 0, ""); err != nil || p.id.String() != "6" {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+func TestWhatIsOverIsForgottenAfterAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, b := blocking(t, cloudtraxtest.Options{AlwaysCurrent: true}, nil)
+		for range 5 {
+			if _, err := b.Block(t.Context(), ipad, time.Minute, ""); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(61 * time.Minute)
+			if _, err := b.Due(t.Context(), time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if st, err := loadState(b.guard.State); err != nil || len(st.blocks) > 1 {
+			t.Errorf("%d, %v", len(st.blocks), err)
+		}
+	})
+}

@@ -258,7 +258,7 @@ func (j *join) client(m device.MAC, c known[client], h *heard) (device.Device, b
 	case !inside:
 		d.Confidence = device.Low
 		d.Details = append(d.Details, "last seen "+moments(c.is.seen))
-	case !c.is.wired && (c.is.seen.After(j.c.Last) || c.is.seen.Before(j.first) || j.c.Last.Sub(j.first) > slack):
+	case !c.is.wired && c.is.ap != "" && (c.is.seen.After(j.c.Last) || c.is.seen.Before(j.first) || j.c.Last.Sub(j.first) > slack):
 		d.Limits = append(d.Limits, "at this AP at "+moments(c.is.seen)+"; it may have roamed")
 	}
 	aged(&d, c.from, j.now)

@@ -158,6 +158,14 @@ func TestWhoIsWho(t *testing.T) {
 			want: []string{"foreign AP HQ-Staff · Unknown · WPA2 · -43 dBm at Front office (access point; low; it uses an SSID of ours: possibly an evil twin, or our own)"},
 		},
 		{
+			name: "who is in two networks, the other way round", seen: []device.MAC{ipad},
+			setup: func(s *cloudtraxtest.Server) {
+				s.AddNetwork(cloudtraxtest.Network{ID: 5, Name: "Branch", SSIDs: []string{"Branch"}})
+				s.AddClient(cloudtraxtest.Client{Network: 5, MAC: ipad, Name: "elsewhere", SSID: 1, LastSeen: time.Now().Add(time.Second)})
+			},
+			want: []string{"elsewhere · SSID Branch (client; high)"},
+		},
+		{
 			name: "who is in two networks is where it was seen last", seen: []device.MAC{ipad},
 			setup: func(s *cloudtraxtest.Server) {
 				s.AddNetwork(cloudtraxtest.Network{ID: 5, Name: "Branch", SSIDs: []string{"Branch"}})

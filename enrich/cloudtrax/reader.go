@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"capagent/enrich/cloudtrax/api"
+	"capagent/enrich/device"
 	"capagent/internal/failure"
 	"capagent/internal/httpx"
 )
@@ -120,6 +121,23 @@ func (r *Reader) Refresh(ctx context.Context) error {
 		return &failure.Error{Class: httpx.ClassCanceled, Err: ctx.Err()}
 	}
 	return r.Err()
+}
+
+// Networks asks which networks the key may see, as "NAME (ID)": a harmless call that
+// tells whether CloudTrax can be asked.
+func (r *Reader) Networks(ctx context.Context) ([]string, error) {
+	r.polling.Lock()
+	defer r.polling.Unlock()
+	defer r.idle()
+	p, err := r.ask(ctx, jobKey{})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, n := range p.networks {
+		out = append(out, device.Clean(n.name+" ("+n.id.String()+")"))
+	}
+	return out, nil
 }
 
 // round asks for all that is due, one after the other, and says how long nothing will

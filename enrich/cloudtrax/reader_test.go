@@ -365,3 +365,13 @@ func TestACallerCanGiveUp(t *testing.T) {
 		t.Error("nothing is known, and it does not say so")
 	}
 }
+
+func TestWhichNetworksThereAre(t *testing.T) {
+	s, r := overWire(t, cloudtraxtest.Options{}, nil)
+	if got, err := r.Networks(t.Context()); err != nil || !slices.Equal(got, []string{"HQ (12345)"}) || len(s.Requests()) != 1 {
+		t.Error(got, err)
+	}
+	s.SetFault(standin.Fault{Name: "code", Text: "13011"})
+	_, err := r.Networks(t.Context())
+	isClass(t, err, failure.Pause, "bad_credentials")
+}

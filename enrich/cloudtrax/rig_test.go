@@ -3,6 +3,7 @@ package cloudtrax
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -75,6 +76,11 @@ func checkSecrets(t testing.TB, s *cloudtraxtest.Server, r *Reader, more ...stri
 		said += err.Error() + failure.As(err).Hint
 	}
 	said += r.Status().Error
+	for _, j := range r.jobs {
+		if j.part != nil {
+			said += fmt.Sprintf("%+v", *j.part)
+		}
+	}
 	for _, hidden := range append(cloudtraxtest.Secrets(), s.Secret, s.Secret[10:40], s.Key) {
 		if strings.Contains(said, hidden) {
 			t.Errorf("%q is in %s", hidden, said)

@@ -64,6 +64,11 @@ func TestEverythingIsSigned(t *testing.T) {
 	if err := a.Do(t.Context(), api.Block(id, cid, false)); err != nil || len(s.Blocked()) != 0 {
 		t.Errorf("%v, %v", err, s.Blocked())
 	}
+	for _, r := range s.Requests() {
+		if json := r.Header.Get("Content-Type") == "application/json"; json != (r.Method == http.MethodPut) || (len(r.Body) > 0) != json {
+			t.Errorf("%s %s: %v", r.Method, r.Target, r.Header)
+		}
+	}
 	if s.Counted("bad signature")+s.Counted("replay")+s.Counted("forbidden") != 0 {
 		t.Error("something was refused")
 	}
@@ -101,13 +106,13 @@ func TestWhatIsSentAgain(t *testing.T) {
 		"busy":                               {standin.Fault{Name: "busy"}, 1, 1, true, true, "busy"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, c, log := start(t, cloudtraxtest.Options{})
+			s, c, _ := start(t, cloudtraxtest.Options{})
 			s.SetFault(tc.fault)
 			_, err := c.Get(t.Context(), api.Networks())
 			if (err != nil) != tc.getFails || err != nil && !api.IsClass(err, tc.wantClass) || len(s.Requests()) != tc.get {
 				t.Errorf("GET: %v after %d requests", err, len(s.Requests()))
 			}
-			s, c, log = start(t, cloudtraxtest.Options{})
+			s, c, log := start(t, cloudtraxtest.Options{})
 			s.SetFault(tc.fault)
 			err = api.NewActor(c).Do(t.Context(), api.Block(id, cid, true))
 			if (err != nil) != tc.putFails || err != nil && !api.IsClass(err, tc.wantClass) || len(s.Requests()) != tc.put {
