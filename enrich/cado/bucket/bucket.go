@@ -60,6 +60,7 @@ const (
 	askFirst     = 64 << 10         // from this size on a store is asked before a body is sent
 	chainTimeout = 30 * time.Second // for one request for credentials
 	thinkRate    = 10 << 20         // bytes per second that a store puts parts together
+	grace        = 5 * time.Second  // more than that, where it says nothing
 )
 
 // Bucket is one bucket of a store. It is safe for concurrent use.

@@ -143,7 +143,7 @@ func TestAStalledStoreIsLeft(t *testing.T) {
 		o.Timeout = 300 * time.Millisecond
 		f := file("large", content(1, part+1))
 		if when == "GET /captures/large?" {
-			f.Upload = "0:x"
+			f.Upload = "0:parts:x"
 		}
 		start := time.Now()
 		_, err := newBucket(t, o).Put(t.Context(), f)
@@ -179,6 +179,48 @@ func TestLostAnswers(t *testing.T) {
 		stored, err := b.Put(t.Context(), f)
 		if err != nil || !stored.Existed || !bytes.Equal(object(t, b, f.Key), data) {
 			t.Errorf("%+v %v", stored, err)
+		}
+	}
+}
+
+// A store does not know an upload while it makes the object of it. When that fails,
+// the parts are there again.
+func TestAStoreThatIsStillAtWork(t *testing.T) {
+	g := startGateway(t)
+	for _, succeeds := range []bool{true, false} {
+		var busy atomic.Bool
+		lists := 0
+		o := front(t, g, func(w http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case r.Method == "POST" && strings.Contains(r.RequestURI, "uploadId") && busy.CompareAndSwap(false, true):
+				if succeeds {
+					to, _ := url.Parse(g.url)
+					httputil.NewSingleHostReverseProxy(to).ServeHTTP(httptest.NewRecorder(), r)
+				}
+				panic(http.ErrAbortHandler)
+			case r.Method == "HEAD" && busy.Load() && lists < 2:
+				w.WriteHeader(404)
+				return true
+			case r.Method == "GET" && busy.Load() && strings.Contains(r.RequestURI, "uploadId"):
+				if lists++; succeeds || lists < 2 {
+					s3Error(w, 404, "NoSuchUpload")
+					return true
+				}
+			}
+			return false
+		})
+		b := newBucket(t, o)
+		data := content(1, part+1)
+		f := file(fmt.Sprint("busy", succeeds), data)
+		f.Begun = func(u string) error { f.Upload = u; return nil }
+		_, err := b.Put(t.Context(), f)
+		isFailure(t, err, failure.Retry, httpx.ClassNetwork)
+		stored, err := b.Put(t.Context(), f)
+		if err != nil || stored.Existed != succeeds || stored.Sent != 0 || !bytes.Equal(object(t, b, f.Key), data) {
+			t.Errorf("%v: %+v %v", succeeds, stored, err)
+		}
+		if n := uploads(t, b); n != 0 {
+			t.Errorf("%d uploads are left over", n)
 		}
 	}
 }

@@ -189,6 +189,9 @@ func throughKills(t *testing.T, size int64, partSize int64, kills int) {
 		t.Fatalf("%d kills, %s", did, last)
 	}
 	t.Logf("%d bytes, %d kills, %s", size, did, time.Since(start).Round(time.Second))
+	if words := strings.Fields(last); kills > 0 && words[2] != "0" {
+		t.Errorf("%s bytes were sent after all had been", words[2])
+	}
 	if peak, _ := strconv.Atoi(last[strings.LastIndexByte(last, ' ')+1:]); peak > 64<<10 {
 		t.Errorf("the child used %d kB", peak)
 	}

@@ -8,10 +8,14 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"capagent/internal/failure"
+	"capagent/internal/httpx"
 )
 
 // upload is a multipart upload on its way.
@@ -27,8 +31,8 @@ type upload struct {
 
 func (b *Bucket) putParts(ctx context.Context, f *File) (Stored, error) {
 	u := &upload{b: b, f: f, what: "store " + b.Place(f.Key)}
-	if err := u.begin(ctx); err != nil {
-		return Stored{}, err
+	if there, err := u.begin(ctx); there || err != nil {
+		return Stored{Existed: there}, err
 	}
 	whole := sha256.New()
 	size := b.partSize(f.Size)
@@ -45,19 +49,48 @@ func (b *Bucket) putParts(ctx context.Context, f *File) (Stored, error) {
 	return u.Stored, u.complete(ctx)
 }
 
+// An upload is kept as "content:stage:id".
+const (
+	stageParts  = "parts"
+	stageObject = "object" // it was asked to make the object of them
+)
+
+// keep has the caller remember the upload.
+func (u *upload) keep(stage string) error {
+	if u.f.Begun == nil {
+		return nil
+	}
+	if err := u.f.Begun(u.f.content() + ":" + stage + ":" + u.id); err != nil {
+		return fmt.Errorf("%s: %w", u.what, err)
+	}
+	return nil
+}
+
+// known reads what keep had remembered.
+func known(upload string) (content, stage, id string) {
+	content, rest, _ := strings.Cut(upload, ":")
+	stage, id, _ = strings.Cut(rest, ":")
+	return content, stage, id
+}
+
 // begin goes on with the upload that is known, or begins one. What the store no
-// longer knows is begun afresh.
-func (u *upload) begin(ctx context.Context) error {
-	content, id, _ := strings.Cut(u.f.Upload, ":")
+// longer knows is begun afresh, unless the object comes of it. It reports whether
+// that is there.
+func (u *upload) begin(ctx context.Context) (bool, error) {
+	content, stage, id := known(u.f.Upload)
 	if u.id = id; id != "" {
 		err := u.list(ctx)
 		switch {
 		case err == nil && content == u.f.content():
-			return nil
+			return false, nil
 		case err == nil: // the object would carry the other content's SHA-256
 			u.abort(ctx)
 		case !isClass(err, classUploadGone):
-			return err
+			return false, err
+		case content == u.f.content() && stage == stageObject:
+			if there, gone, err := u.await(ctx); !gone {
+				return there, err
+			}
 		}
 		u.have = nil
 	}
@@ -66,19 +99,40 @@ func (u *upload) begin(ctx context.Context) error {
 		ChecksumAlgorithm: types.ChecksumAlgorithmSha256, ChecksumType: types.ChecksumTypeComposite,
 	})
 	if err != nil {
-		return u.b.explain(u.what, err)
+		return false, u.b.explain(u.what, err)
 	}
 	u.id = aws.ToString(out.UploadId)
 	if u.id == "" || len(u.id) > 2048 {
-		return fail(ClassServer, fmt.Errorf("%s: the store begins an upload without a usable id", u.what), u.b.opts.Table)
+		return false, fail(ClassServer, fmt.Errorf("%s: the store begins an upload without a usable id", u.what), u.b.opts.Table)
 	}
-	if u.f.Begun != nil {
-		if err := u.f.Begun(u.f.content() + ":" + u.id); err != nil {
-			u.abort(ctx)
-			return fmt.Errorf("%s: %w", u.what, err)
+	err = u.keep(stageParts)
+	if err != nil {
+		u.abort(ctx)
+	}
+	return false, err
+}
+
+// await looks for the object of an upload that a store may still be putting
+// together: some do not know the upload while they do. gone says that neither is
+// there; without there, gone and an error the parts are there again.
+func (u *upload) await(ctx context.Context) (there, gone bool, err error) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for end := time.After(u.b.patience(u.f.Size) - u.b.opts.Timeout + grace); ; {
+		if there, err = u.b.Has(ctx, u.f.Key, u.f.Size, u.f.SHA256); there || err != nil {
+			return there, false, err
+		}
+		select {
+		case <-tick.C:
+			if err = u.list(ctx); !isClass(err, classUploadGone) { // it did not work out
+				return false, false, err
+			}
+		case <-end:
+			return false, true, nil
+		case <-ctx.Done():
+			return false, false, &failure.Error{Class: httpx.ClassCanceled, Err: fmt.Errorf("%s: %w", u.what, ctx.Err())}
 		}
 	}
-	return nil
 }
 
 // content names the file's content in what Begun is told.
@@ -151,6 +205,9 @@ func (u *upload) complete(ctx context.Context) error {
 		return fail(ClassServer, err, u.b.opts.Table)
 	}
 	defer patient.Close()
+	if err := u.keep(stageObject); err != nil {
+		return err
+	}
 	err = u.b.withCondition(func() error {
 		_, err := u.b.s3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: &u.b.opts.Bucket, Key: &u.f.Key, UploadId: &u.id, IfNoneMatch: u.b.once(),
@@ -180,7 +237,7 @@ func (b *Bucket) Abort(ctx context.Context, key, upload string) error {
 	if err := b.ready(ctx); err != nil {
 		return err
 	}
-	_, id, _ := strings.Cut(upload, ":")
+	_, _, id := known(upload)
 	_, err := b.s3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &b.opts.Bucket, Key: &key, UploadId: &id})
 	if err = b.explain("drop an upload", err); err != nil && !isClass(err, classUploadGone) {
 		return err

@@ -31,8 +31,8 @@ type File struct {
 
 	// Upload is what Begun was told by an attempt that did not end; "" without one.
 	Upload string
-	// Begun keeps by what an upload in parts goes on, before its first part is sent.
-	// An error ends the attempt.
+	// Begun keeps by what an upload in parts goes on: before its first part is sent,
+	// and before the object is made of them. An error ends the attempt.
 	Begun func(upload string) error
 	// Sent is told, after each request, how many bytes the store has. It may be nil.
 	Sent func(bytes int64)
