@@ -1,6 +1,7 @@
 package cado
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -312,8 +313,9 @@ func TestURLImportAndPresignedUpload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data := strings.NewReader(strings.Repeat("x", 3<<20))
-	if err := c.PutPresigned(t.Context(), u, NewSizedReader(data, data.Size())); err != nil {
+	text := strings.Repeat("x", 3<<20)
+	data := Body{strings.NewReader(text), int64(len(text)), sha256.Sum256([]byte(text))}
+	if err := c.PutPresigned(t.Context(), u, data); err != nil {
 		t.Fatal(err)
 	}
 	if ps := s.Pipelines(); len(ps) != 2 || ps[1].Evidence != "b.pcap" || s.Counted("badupload") != 0 {
@@ -325,13 +327,20 @@ func TestURLImportAndPresignedUpload(t *testing.T) {
 	if has, err := c.HasEvidence(t.Context(), "1", "b.pca"); err != nil || has {
 		t.Error(has, err)
 	}
-	err = c.PutPresigned(t.Context(), u, NewSizedReader(data, maxPresigned))
+	err = c.PutPresigned(t.Context(), u, Body{Content: data.Content, Size: maxPresigned})
 	isFailure(t, err, failure.Permanent, ClassBadRequest)
+	for _, changed := range []Body{{data.Content, data.Size, [32]byte{1}}, {data.Content, data.Size + 1, data.SHA256}, {data.Content, data.Size - 1, data.SHA256}} {
+		err = c.PutPresigned(t.Context(), u, changed)
+		isFailure(t, err, failure.Permanent, ClassChanged)
+	}
+	if s.Counted("upload") != 1 {
+		t.Errorf("%d uploads", s.Counted("upload"))
+	}
 	s.SetFault(standin.Fault{Name: "status", Status: 403, Match: "PUT"})
-	err = c.PutPresigned(t.Context(), u, NewSizedReader(data, data.Size()))
+	err = c.PutPresigned(t.Context(), u, data)
 	isFailure(t, err, failure.Retry, ClassBusy)
 	s.SetFault(standin.Fault{Name: "status", Status: 507, Match: "PUT"})
-	err = c.PutPresigned(t.Context(), u, NewSizedReader(data, data.Size()))
+	err = c.PutPresigned(t.Context(), u, data)
 	isFailure(t, err, failure.Pause, "store_full")
 }
 

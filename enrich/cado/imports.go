@@ -129,9 +129,9 @@ const maxPresigned = 5_000_000_000
 
 // PutPresigned sends a file to a URL of PresignedURL. The key of the API does not
 // go there.
-func (c *Client) PutPresigned(ctx context.Context, to secret.Secret, body SizedReader) error {
+func (c *Client) PutPresigned(ctx context.Context, to secret.Secret, body Body) error {
 	const what = "upload to the platform's store"
-	if body.Size() >= maxPresigned {
+	if body.Size >= maxPresigned {
 		f := failf(ClassBadRequest, "%s: a presigned upload takes less than 5 GB", what)
 		f.Hint = "set [cado] bucket: through S3 files may be larger"
 		return f
@@ -140,10 +140,10 @@ func (c *Client) PutPresigned(ctx context.Context, to secret.Secret, body SizedR
 	if err != nil {
 		return about(what, failf(ClassBadReply, "the platform gives no usable URL"))
 	}
-	if body.Size() > 0 {
-		req.Body = body.Reader()
+	if body.Size > 0 {
+		req.Body = body.reader()
 	}
-	req.ContentLength = body.Size()
+	req.ContentLength = body.Size
 	reply, err := c.outside.Do(req)
 	if err == nil && (reply.Status/100 == 2 || isClass(reply.Err, httpx.ClassCanceled)) {
 		err = reply.Err // a refusal counts, even one that came early

@@ -1,42 +1,55 @@
 package cado
 
 import (
+	"crypto/sha256"
+	"errors"
+	"hash"
 	"io"
 	"sync"
 )
 
-// SizedReader is a file from which any number of readers may read.
-type SizedReader struct {
-	at   io.ReaderAt
-	size int64
+// Body is a file to be sent.
+type Body struct {
+	Content io.ReaderAt
+	Size    int64
+	SHA256  [sha256.Size]byte
 }
 
-// NewSizedReader returns one for the first size bytes of at.
-func NewSizedReader(at io.ReaderAt, size int64) SizedReader { return SizedReader{at, size} }
+var errChanged = errors.New("the file has changed")
 
-// Size is the number of bytes.
-func (s SizedReader) Size() int64 { return s.size }
-
-// Reader reads from the start. After Close it reads nothing more.
-func (s SizedReader) Reader() io.ReadCloser {
-	return &closable{r: io.NewSectionReader(s.at, 0, s.size)}
+// reader reads the file from its start. The last piece is held back until the
+// content is known to be right, so that another one never becomes whole.
+func (b Body) reader() io.ReadCloser {
+	return &checked{r: io.NewSectionReader(b.Content, 0, b.Size), left: b.Size, want: b.SHA256, h: sha256.New()}
 }
 
-type closable struct {
-	mu sync.Mutex
-	r  *io.SectionReader // nil when closed
+type checked struct {
+	mu   sync.Mutex
+	r    *io.SectionReader // nil when closed
+	left int64
+	want [sha256.Size]byte
+	h    hash.Hash
 }
 
-func (c *closable) Read(p []byte) (int, error) {
+func (c *checked) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.r == nil {
 		return 0, io.ErrClosedPipe
 	}
-	return c.r.Read(p)
+	n, err := c.r.Read(p)
+	c.h.Write(p[:n])
+	c.left -= int64(n)
+	switch {
+	case errors.Is(err, io.EOF) && c.left > 0:
+		return 0, fail(ClassChanged, errChanged) // it is shorter
+	case c.left == 0 && n > 0 && [sha256.Size]byte(c.h.Sum(nil)) != c.want:
+		return 0, fail(ClassChanged, errChanged)
+	}
+	return n, err
 }
 
-func (c *closable) Close() error {
+func (c *checked) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.r = nil

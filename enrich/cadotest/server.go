@@ -132,12 +132,15 @@ type call struct {
 	v3   bool
 	path []string // below /api/vN
 	body object
+	send func() // the answer, which goes out when the state is not locked any more
 }
+
+func (c *call) answer(status int, v any) { c.send = func() { c.JSON(status, v) } }
 
 // ok answers with a success in the version's form.
 func (c *call) ok(status int, v2 any, v3 any, more ...object) {
 	if !c.v3 {
-		c.JSON(status, v2)
+		c.answer(status, v2)
 		return
 	}
 	o := object{"status": "success", "data": v3}
@@ -146,27 +149,27 @@ func (c *call) ok(status int, v2 any, v3 any, more ...object) {
 			o[k] = v
 		}
 	}
-	c.JSON(status, o)
+	c.answer(status, o)
 }
 
 // refuse answers with a failure in the version's form.
 func (c *call) refuse(status int, text string) {
 	if c.v3 {
-		c.JSON(status, object{"status": "error", "message": text, "code": "CADO-" + http.StatusText(status), "data": object{}})
+		c.answer(status, object{"status": "error", "message": text, "code": "CADO-" + http.StatusText(status), "data": object{}})
 		return
 	}
-	c.JSON(status, object{"msg": text})
+	c.answer(status, object{"msg": text})
 }
 
 const flaskText = "The requested URL was not found on the server. If you entered the URL manually please check your spelling and try again."
 
 func (c *call) unknown() {
-	c.W.Header().Set("X-Unknown-Path", "1")
 	if c.v3 {
 		c.refuse(http.StatusNotFound, flaskText)
 		return
 	}
-	c.Send(http.StatusNotFound, "text/html; charset=utf-8", []byte("<!doctype html>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>"+flaskText+"</p>\n"))
+	page := "<!doctype html>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>" + flaskText + "</p>\n"
+	c.send = func() { c.Send(http.StatusNotFound, "text/html; charset=utf-8", []byte(page)) }
 }
 
 // api answers what stands below /api/, and uploads.
@@ -176,7 +179,12 @@ func (s *Server) api(sc *standin.Call) {
 		return
 	}
 	c := &call{Call: sc}
-	version, rest, _ := strings.Cut(strings.TrimPrefix(sc.R.URL.Path, "/api/"), "/")
+	s.serve(c)
+	c.send()
+}
+
+func (s *Server) serve(c *call) {
+	version, rest, _ := strings.Cut(strings.TrimPrefix(c.R.URL.Path, "/api/"), "/")
 	c.path, c.v3 = strings.Split(rest, "/"), version == "v3"
 	if version != "v2" && version != "v3" || c.v3 && s.opts.NoV3 || !c.v3 && s.opts.NoV2 {
 		c.v3 = false
@@ -184,21 +192,20 @@ func (s *Server) api(sc *standin.Call) {
 		c.unknown()
 		return
 	}
-	if sc.R.Header.Get("Authorization") != "Bearer "+s.APIKey {
+	if c.R.Header.Get("Authorization") != "Bearer "+s.APIKey {
 		s.Count("unauthorized")
 		c.refuse(http.StatusUnauthorized, "Token is invalid")
 		return
 	}
-	if sc.R.Method == http.MethodPost {
-		if !strings.HasPrefix(sc.R.Header.Get("Content-Type"), "application/json") || json.Unmarshal(sc.Body, &c.body) != nil {
+	if c.R.Method == http.MethodPost {
+		if !strings.HasPrefix(c.R.Header.Get("Content-Type"), "application/json") || json.Unmarshal(c.Body, &c.body) != nil {
 			c.refuse(http.StatusBadRequest, "The body is no JSON object")
 			return
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	route := sc.R.Method + " " + rest
-	serve := s.routes(c, route)
+	serve := s.routes(c, c.R.Method+" "+rest)
 	if serve == nil {
 		s.Count("unknown")
 		c.unknown()
