@@ -20,7 +20,8 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"capagent/enrich/indicator"
+	"capagent/enrich/cloudtrax"
+	"capagent/enrich/device"
 	"capagent/internal/audit"
 	"capagent/internal/failure"
 	"capagent/internal/ledger"
@@ -38,6 +39,15 @@ type Agent struct {
 
 	Lookup  *lookup.Lookup // nil: indicators are not looked up
 	Reports Reporter       // nil: nothing is written back
+	Namers  []Namer        // who has names for machines
+
+	// Deliverers do something because of a capture, once it has a session.
+	Deliverers []Deliverer
+
+	blocks *cloudtrax.Blocker // nil without CloudTrax: it ends what it began
+
+	fresh   sync.Once // namers were asked for what Devices needs
+	unnamed sync.Once // that they did not answer was told
 
 	step    *upload.Step
 	audit   *audit.Log // nil where the ledger is not this Agent's own
@@ -85,6 +95,17 @@ func Assemble(cfg Config, l *ledger.Ledger, version string, policy Policy, log z
 	if a.Lookup, a.Reports, err = sources(cfg, l, version, log); err != nil {
 		return nil, err
 	}
+	if a.Namers, err = namers(cfg, version, log); err != nil {
+		return nil, err
+	}
+	if cfg.CloudTrax.Key != "" {
+		if a.blocks, err = NewBlocker(cfg, version, log); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.deliverers(version); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
@@ -110,6 +131,9 @@ func (a *Agent) Hangup() {
 	}
 	if a.Client != nil {
 		a.Client.Close()
+	}
+	for _, d := range a.Deliverers {
+		d.Close()
 	}
 }
 
@@ -167,7 +191,7 @@ type AddOptions struct {
 	Live    *ledger.Live // of a file that the agent captured
 	Policy  bool         // [policy] decides whether it is sent
 	// Later is told of a capture that is to be looked up; when it is nil, Add does so.
-	Later func(ledger.Capture, []indicator.Indicator)
+	Later func(ledger.Capture, Contents)
 }
 
 // Add inspects the file at path and records it. A file that is no capture, or
@@ -215,15 +239,16 @@ func (a *Agent) Add(ctx context.Context, path string, opts AddOptions) (ledger.C
 	if reason != nil {
 		found.Reason = reason.Error()
 	}
+	found.Deliver = a.Deliveries(found.State)
 	known, err := a.Ledger.Register(ctx, []ledger.Found{found})
 	if err != nil {
 		return c, err
 	}
 	Sight(ctx, a.Ledger, a.log, known[0].ID, looked.Sightings())
 	if c := known[0].Capture; c.State == ledger.Sealed && opts.Later != nil {
-		opts.Later(c, looked.Indicators)
+		opts.Later(c, looked.Contents())
 	} else if c.State == ledger.Sealed {
-		return a.now(ctx, c, looked.Indicators)
+		return a.now(ctx, c, looked.Contents())
 	}
 	return known[0].Capture, reason
 }
@@ -281,7 +306,7 @@ const CapturePrefix = "capture:"
 // it before. Other captures are left alone, and so is what the agent captured
 // itself: that is retention's.
 func (a *Agent) Purge(ctx context.Context, c ledger.Capture) error {
-	if !c.Owned || c.State != ledger.Done || strings.HasPrefix(c.Source, CapturePrefix) {
+	if !c.Owned || c.State != ledger.Done || strings.HasPrefix(c.Source, CapturePrefix) || a.Delivering(ctx, c.ID) {
 		return nil
 	}
 	err := a.Ledger.SetState(ctx, c.ID, ledger.Purged, "")
@@ -308,6 +333,10 @@ func (a *Agent) Release(ctx context.Context, captures []ledger.Capture) error {
 		return nil
 	}
 	_, err := a.Ledger.Retry(ctx, ids...)
+	for _, id := range ids {
+		_, again := a.Ledger.Redeliver(ctx, id)
+		err = errors.Join(err, again)
+	}
 	return err
 }
 
@@ -331,7 +360,19 @@ func FullView(ctx context.Context, l *ledger.Ledger, c ledger.Capture) (View, er
 		return v, err
 	}
 	steps, err := l.Steps(ctx, c.ID)
-	return v.WithParts(parts).WithSteps(steps), err
+	if err != nil {
+		return v, err
+	}
+	deliveries, err := l.Deliveries(ctx, c.ID)
+	if err != nil {
+		return v, err
+	}
+	devices, err := l.Devices(ctx, c.ID)
+	if err != nil {
+		return v, err
+	}
+	v.Machines, err = device.Decode(devices)
+	return v.WithParts(parts).WithSteps(steps).WithDeliveries(deliveries), err
 }
 
 // Spool keeps what r delivers as a file of the agent's own, durable before it

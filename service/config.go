@@ -11,6 +11,9 @@ import (
 
 	"capagent/capture"
 	"capagent/capture/watch"
+	"capagent/enrich/cado"
+	"capagent/enrich/cloudshare"
+	"capagent/enrich/cloudtrax"
 	"capagent/enrich/threatconnect"
 	"capagent/internal/config"
 	"capagent/internal/logs"
@@ -34,6 +37,9 @@ type Config struct {
 	ThreatConnect threatconnect.Config `toml:"threatconnect"`
 	List          []ListConfig         `toml:"list"`
 	Hunt          HuntConfig           `toml:"hunt"`
+	Cado          cado.Config          `toml:"cado"`
+	CloudTrax     cloudtrax.Config     `toml:"cloudtrax"`
+	CloudShare    cloudshare.Config    `toml:"cloudshare"`
 
 	Trigger   []TriggerConfig  `toml:"trigger"`
 	Schedule  []ScheduleConfig `toml:"schedule"`
@@ -72,7 +78,11 @@ type LogConfig struct {
 
 // DefaultConfig returns the values that apply where the configuration is silent.
 func DefaultConfig() Config {
-	c := Config{Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Inspect: defaultInspect(), Policy: defaultPolicy(), ThreatConnect: threatconnect.DefaultConfig(), Retention: retention.DefaultConfig(), Control: local.DefaultConfig()}
+	c := Config{
+		Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Inspect: defaultInspect(), Policy: defaultPolicy(),
+		ThreatConnect: threatconnect.DefaultConfig(), Cado: cado.DefaultConfig(), CloudTrax: cloudtrax.DefaultConfig(), CloudShare: cloudshare.DefaultConfig(),
+		Retention: retention.DefaultConfig(), Control: local.DefaultConfig(),
+	}
 	c.Rotate.SetDefaults()
 	return c
 }
@@ -100,6 +110,7 @@ func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secre
 	if secrets || cfg.ThreatConnect.URL == "" {
 		errs = append(errs, cfg.checkSources()...)
 	}
+	errs = append(errs, cfg.checkPlatforms(secrets)...)
 	errs = append(errs, cfg.place("", cfg.Retention.Validate())...)
 	errs = append(errs, cfg.place("", cfg.Control.Validate())...)
 	if cfg.Agent.Name == "" {
@@ -116,6 +127,29 @@ func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secre
 	errs = append(errs, cfg.checkPolicy()...)
 	errs = append(errs, cfg.checkSchedules()...)
 	return cfg, config.Join(errs...)
+}
+
+// checkPlatforms checks the tables of Cado, CloudTrax and CloudShare: what is set, and,
+// where one is in use and secrets are read, what is missing.
+func (c *Config) checkPlatforms(secrets bool) (errs []error) {
+	for _, p := range []struct {
+		used    bool
+		invalid []*config.Error
+		missing func() []*config.Error
+	}{
+		{c.Cado.URL != "", c.Cado.Validate(), c.Cado.Missing},
+		{c.CloudTrax.Key != "", c.CloudTrax.Validate(), c.CloudTrax.Missing},
+		{c.CloudShare.APIID != "", c.CloudShare.Validate(), c.CloudShare.Missing},
+	} {
+		if p.used && !secrets {
+			continue // references are not resolved
+		}
+		errs = append(errs, c.place("", p.invalid)...)
+		if p.used && len(p.invalid) == 0 {
+			errs = append(errs, c.place("", p.missing())...)
+		}
+	}
+	return errs
 }
 
 // CanUpload returns an error for each key without which nothing can be sent.

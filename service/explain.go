@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"capagent/enrich/device"
 	"capagent/enrich/indicator"
 	"capagent/enrich/verdict"
 	"capagent/internal/failure"
@@ -24,25 +26,56 @@ const maxAnnotations = 20
 // maxThreats is how many bytes of a session's comment tell of findings.
 const maxThreats = 1000
 
-// Explains says that indicators are looked up.
-func (a *Agent) Explains() bool { return a.Lookup != nil }
+// Explains says that captures are looked up before they are sent.
+func (a *Agent) Explains() bool { return a.LooksUp() || len(a.Namers) > 0 }
 
-// Explain looks the indicators of a capture up, until max_delay after since, and records
-// what it came to: its findings, and the tags and lines of its session. That a
-// source did not answer is no error: the result says so, and Late asks again.
-func (a *Agent) Explain(ctx context.Context, c ledger.Capture, list []indicator.Indicator, since time.Time) (lookup.Result, error) {
-	result := a.Lookup.Indicators(ctx, since.Add(a.Config.Policy.MaxDelay.Std()), list)
-	if ctx.Err() != nil {
-		return result, ctx.Err()
+// LooksUp says that indicators are looked up.
+func (a *Agent) LooksUp() bool { return a.Lookup != nil }
+
+// Explanation is what looking a capture up has come to.
+type Explanation struct {
+	lookup.Result
+	Devices []device.Device
+	Unnamed error // why a namer did not answer
+}
+
+// Explain looks up what a capture holds, until max_delay after since, and records what
+// it came to: its findings and machines, and the tags and lines of its session. That
+// a source did not answer is no error: the result says so, and Late asks again.
+func (a *Agent) Explain(ctx context.Context, c ledger.Capture, what Contents, since time.Time) (e Explanation, err error) {
+	deadline := since.Add(a.Config.Policy.MaxDelay.Std())
+	var naming sync.WaitGroup
+	naming.Go(func() {
+		soon, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
+		e.Devices, e.Unnamed = a.devices(soon, what)
+		if !strings.HasPrefix(c.Source, CapturePrefix) && c.Source != SourceTrigger {
+			e.Devices = slices.DeleteFunc(e.Devices, elsewhere)
+		}
+	})
+	if a.LooksUp() {
+		e.Result = a.Lookup.Indicators(ctx, deadline, what.Indicators)
 	}
-	return result, a.explained(ctx, c, result)
+	naming.Wait()
+	if ctx.Err() != nil {
+		return e, ctx.Err()
+	}
+	return e, a.explained(ctx, c, e)
 }
 
 // explained records what looking up has come to.
-func (a *Agent) explained(ctx context.Context, c ledger.Capture, r lookup.Result) error {
+func (a *Agent) explained(ctx context.Context, c ledger.Capture, r Explanation) error {
 	rows := make([]ledger.Finding, 0, len(r.Findings))
-	for _, f := range r.Findings[:min(len(r.Findings), ledger.MaxFindings)] {
-		row, err := findingRow(f)
+	shown := r.Findings[:min(len(r.Findings), ledger.MaxFindings)]
+	var frames []int64
+	for _, f := range shown {
+		frames = append(frames, f.Indicator.First.Frame)
+	}
+	whose := a.whose(ctx, c, frames, r.Devices)
+	for i := range shown {
+		f := &shown[i]
+		f.Machines = labels(whose[f.Indicator.First.Frame])
+		row, err := findingRow(*f)
 		if err != nil {
 			return err
 		}
@@ -60,22 +93,44 @@ func (a *Agent) explained(ctx context.Context, c ledger.Capture, r lookup.Result
 			}
 		}
 	}
+	if err := a.deliverFlagged(ctx, c.ID, len(rows)); err != nil {
+		return err
+	}
 	if len(rows) > 0 || c.Findings > 0 {
 		if err := a.Ledger.SetFindings(ctx, c.ID, rows); err != nil {
 			return err
 		}
 	}
-	tags, threats := c.Tags, c.Threats
-	if len(r.Findings) > 0 && c.SessionID == "" {
-		tags = slices.Clone(tags)
-		for _, tag := range verdict.Tags(r.Findings, upload.MaxTags-len(tags)) {
-			if !slices.Contains(tags, tag) { // it may be looked up more than once
-				tags = append(tags, tag)
-			}
-		}
-		threats = verdict.Summary(r.Findings, maxThreats)
+	told := ledger.Explained{Tags: slices.Clone(c.Tags), Threats: c.Threats, Machines: c.Machines, Unanswered: r.Missing}
+	var err error
+	if told.Devices, err = encodeDevices(r.Devices); err == nil && len(r.Devices) == 0 {
+		told.Devices, err = a.Ledger.Devices(ctx, c.ID)
 	}
-	return a.Ledger.Explain(ctx, c.ID, tags, threats, r.Missing)
+	if err != nil {
+		return err
+	}
+	if c.SessionID == "" { // else it can't be changed any more
+		if len(r.Findings) > 0 {
+			told.Tags = addTags(told.Tags, verdict.Tags(r.Findings, upload.MaxTags))
+			told.Threats = verdict.Summary(r.Findings, maxThreats)
+		}
+		if len(r.Devices) > 0 {
+			told.Tags = addTags(told.Tags, device.Tags(r.Devices, maxMachineTags))
+			told.Machines = device.Summary(r.Devices, maxMachines)
+		}
+	}
+	return a.Ledger.Explain(ctx, c.ID, told)
+}
+
+// addTags adds those for which there is room, each once: a capture may be looked up
+// more than once.
+func addTags(tags, more []string) []string {
+	for _, tag := range more {
+		if len(tags) < upload.MaxTags && !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
 }
 
 // findingData is what the ledger keeps of a finding besides its columns.
@@ -86,11 +141,12 @@ type findingData struct {
 	Filter   string            `json:"filter"` // Wireshark's display filter
 	Note     string            `json:"note"`   // for the frame
 	Verdicts []verdict.Verdict `json:"verdicts"`
+	Machines []string          `json:"machines,omitempty"`
 }
 
 func findingRow(f verdict.Finding) (ledger.Finding, error) {
 	i, w := f.Indicator, f.Worst()
-	data, err := json.Marshal(findingData{i.FirstTime(), i.LastTime(), uint64(i.Role), verdict.DisplayFilter(i), verdict.Annotation(f), f.Verdicts})
+	data, err := json.Marshal(findingData{i.FirstTime(), i.LastTime(), uint64(i.Role), verdict.DisplayFilter(i), verdict.Annotation(f), f.Verdicts, f.Machines})
 	return ledger.Finding{
 		VerdictKey: ledger.VerdictKey{Type: i.Type.String(), Value: i.Value},
 		Frame:      i.First.Frame, Count: i.Count, Rating: w.Rating, Confidence: w.Confidence, Data: data,
@@ -104,15 +160,23 @@ func (a *Agent) Late(ctx context.Context, id int64) (lookup.Result, error) {
 	if err != nil {
 		return lookup.Result{}, err
 	}
-	list, err := a.Indicators(ctx, c)
+	what, err := a.Contents(ctx, c)
 	if err != nil {
 		return lookup.Result{}, err
 	}
-	result := a.Lookup.Indicators(ctx, time.Time{}, list)
+	result := a.Lookup.Indicators(ctx, time.Time{}, what.Indicators)
 	if ctx.Err() != nil {
 		return result, ctx.Err()
 	}
-	if err := a.explained(ctx, c, result); err != nil {
+	known, err := a.Ledger.Devices(ctx, id)
+	if err != nil {
+		return result, err
+	}
+	devices, err := device.Decode(known)
+	if err != nil {
+		return result, fmt.Errorf("machines of capture %d: %w", id, err)
+	}
+	if err := a.explained(ctx, c, Explanation{Result: result, Devices: devices}); err != nil {
 		return result, err
 	}
 	if c.State == ledger.Held && c.Reason == FlaggedReason && len(result.Findings) > 0 {
@@ -121,23 +185,27 @@ func (a *Agent) Late(ctx context.Context, id int64) (lookup.Result, error) {
 	return result, nil
 }
 
-// Indicators are those that the ledger knows of a capture. Where it knows none, the
+// Contents is what the ledger knows of a capture. Where it knows no indicators, the
 // agent may have been killed between recording the capture and what it holds: then its
-// file is read again, if it is still the same.
-func (a *Agent) Indicators(ctx context.Context, c ledger.Capture) ([]indicator.Indicator, error) {
+// file is read again, if it is still the same. So it is for machines, which only the
+// file tells of, before the capture has a session.
+func (a *Agent) Contents(ctx context.Context, c ledger.Capture) (Contents, error) {
 	sightings, err := a.Ledger.Sightings(ctx, c.ID)
-	if err != nil || len(sightings) > 0 || c.Packets == 0 {
-		return fromSightings(sightings), err
+	names := len(a.Namers) > 0 && c.SessionID == ""
+	if err != nil || len(sightings) > 0 && !names || c.Packets == 0 {
+		return Contents{Indicators: fromSightings(sightings)}, err
 	}
 	looked, err := a.look(ctx, c.Path)
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return Contents{}, ctx.Err()
 	}
 	if err != nil || looked.SHA256 != c.SHA256 {
-		return nil, nil // it is gone, or another one: nothing can be said of it
+		return Contents{Indicators: fromSightings(sightings)}, nil // it is gone, or another one: nothing more can be said of it
 	}
-	Sight(ctx, a.Ledger, a.log, c.ID, looked.Sightings())
-	return looked.Indicators, nil
+	if len(sightings) == 0 {
+		Sight(ctx, a.Ledger, a.log, c.ID, looked.Sightings())
+	}
+	return looked.Contents(), nil
 }
 
 func fromSightings(sightings []ledger.Sighting) []indicator.Indicator {
@@ -155,8 +223,8 @@ func fromSightings(sightings []ledger.Sighting) []indicator.Indicator {
 
 // ExplainNow looks a capture up that a person handed over, and queues it whatever was
 // found.
-func (a *Agent) ExplainNow(ctx context.Context, c ledger.Capture, list []ledger.Sighting) (ledger.Capture, error) {
-	return a.now(ctx, c, fromSightings(list))
+func (a *Agent) ExplainNow(ctx context.Context, c ledger.Capture, list []ledger.Sighting, machines *device.Capture) (ledger.Capture, error) {
+	return a.now(ctx, c, Contents{fromSightings(list), machines})
 }
 
 // Decide says what becomes of a capture that was looked up.
@@ -291,10 +359,16 @@ func (n *annotator) ended(ctx context.Context, finding int64, err error) error {
 
 // now looks a capture up that a person handed over, and queues it whatever was
 // found.
-func (a *Agent) now(ctx context.Context, c ledger.Capture, list []indicator.Indicator) (ledger.Capture, error) {
-	result, err := a.Explain(ctx, c, list, time.Now())
+func (a *Agent) now(ctx context.Context, c ledger.Capture, what Contents) (ledger.Capture, error) {
+	a.refresh(ctx)
+	result, err := a.Explain(ctx, c, what, time.Now())
 	if err != nil {
 		return c, err
+	}
+	if result.Unnamed != nil {
+		a.unnamed.Do(func() {
+			a.log.Warn().Err(result.Unnamed).Str("class", "machines").Msg("not all machines have their names; the upload goes on")
+		})
 	}
 	if result.Err != nil {
 		a.log.Warn().Err(result.Err).Str("class", "lookup").Int("unanswered", result.Missing).Msg("not all indicators were answered for; the upload goes on")

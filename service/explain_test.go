@@ -91,7 +91,7 @@ func TestLateAnswersUnderAnOutage(t *testing.T) {
 	e := newExplained(t)
 	e.tc.SetFault(threatconnecttest.Fault{Name: "status", Status: 503})
 	_, c := e.state(t)
-	result, err := e.Explain(t.Context(), c, e.list, time.Now())
+	result, err := e.Explain(t.Context(), c, Contents{Indicators: e.list}, time.Now())
 	if err != nil || result.Err == nil {
 		t.Fatalf("%v, %v", err, result.Err)
 	}

@@ -25,6 +25,7 @@ type FindingView struct {
 	FilterURL  *string           `json:"filter_url"` // to its packets in the session
 	Filter     string            `json:"filter"`     // Wireshark's display filter
 	Verdicts   []verdict.Verdict `json:"verdicts"`   // of every owner, the worst first
+	Machines   []string          `json:"machines"`   // that its first frame was between, as far as they have names
 }
 
 // NewFindingView shows a finding of a capture whose session is at session, "" when
@@ -34,7 +35,7 @@ func NewFindingView(f verdict.Finding, session string) FindingView {
 	v := FindingView{
 		Indicator: f.Indicator.Value, Type: f.Indicator.Type.String(), Source: w.Source, Owner: w.Owner, Rating: w.Rating, Confidence: w.Confidence,
 		FirstFrame: f.Indicator.First.Frame, Count: f.Indicator.Count, Link: known(w.Link),
-		Filter: verdict.DisplayFilter(f.Indicator), Verdicts: f.Verdicts,
+		Filter: verdict.DisplayFilter(f.Indicator), Verdicts: f.Verdicts, Machines: list(f.Machines),
 	}
 	if session != "" {
 		v.FilterURL = known(verdict.Link(session, v.Filter))
@@ -49,7 +50,7 @@ func asFinding(row ledger.Finding) (verdict.Finding, bool) {
 	if json.Unmarshal(row.Data, &data) != nil || len(data.Verdicts) == 0 || !ok {
 		return verdict.Finding{}, false
 	}
-	return verdict.Finding{Verdicts: data.Verdicts, Indicator: indicator.Indicator{
+	return verdict.Finding{Verdicts: data.Verdicts, Machines: data.Machines, Indicator: indicator.Indicator{
 		Type: t, Value: row.Value, Role: indicator.Role(data.Role), Count: row.Count,
 		First: indicator.At{Frame: row.Frame, Time: data.First.UnixNano()}, Last: data.Last.UnixNano(),
 	}}, true

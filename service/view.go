@@ -5,6 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"capagent/enrich/device"
 	"capagent/internal/ledger"
 )
 
@@ -44,6 +45,32 @@ type View struct {
 	Capture           *ledger.Live  `json:"capture"` // of live captures
 	Parts             []PartView    `json:"parts,omitempty"`
 	Steps             []StepView    `json:"steps,omitempty"`
+
+	Machines   []device.Device `json:"machines,omitempty"`   // that have names, the surest first
+	Deliveries []DeliveryView  `json:"deliveries,omitempty"` // where it is brought besides
+}
+
+// DeliveryView is a capture's way to another place than CloudShark.
+type DeliveryView struct {
+	Destination string               `json:"destination"`
+	State       ledger.DeliveryState `json:"state"`
+	Note        *string              `json:"note"`
+	Link        *string              `json:"link"`
+	Attempts    int                  `json:"attempts"`
+	Error       *string              `json:"error"`
+	NotBefore   *time.Time           `json:"not_before"`
+	Updated     *time.Time           `json:"updated"`
+}
+
+// WithDeliveries adds the deliveries.
+func (v View) WithDeliveries(list []ledger.Delivery) View {
+	for _, d := range list {
+		v.Deliveries = append(v.Deliveries, DeliveryView{
+			Destination: d.Destination, State: d.State, Note: known(d.Note), Link: known(d.Link), Attempts: d.Attempts,
+			Error: known(d.Error), NotBefore: known(d.NotBefore), Updated: known(d.Updated),
+		})
+	}
+	return v
 }
 
 // PartView is one part of a capture that was uploaded in several.

@@ -53,6 +53,7 @@ const (
 	maxComments    = 2 << 10 // bytes
 	maxSummary     = 700     // bytes of it for what the flows were
 	maxThreats     = 1000    // bytes of it for findings
+	maxMachines    = 600     // bytes of it for machines
 	maxTemplate    = 500     // bytes
 	maxConcurrency = 64
 	minBandwidth   = 1 << 10

@@ -177,6 +177,9 @@ func sessionComments(template, host string, c *ledger.Capture, p *ledger.Part) s
 	if c.Threats != "" {
 		lines = append(lines, printable(cut(c.Threats, maxThreats)))
 	}
+	if c.Machines != "" {
+		lines = append(lines, "machines:\n"+strings.TrimRight(printable(cut(c.Machines, maxMachines)), "\n"))
+	}
 	if c.Summary != "" {
 		lines = append(lines, printable(cut(c.Summary, maxSummary)))
 	}

@@ -49,7 +49,7 @@ func (a *app) hunt(ctx context.Context, fail, deep bool) error {
 		return err
 	}
 	defer agent.Close()
-	if !agent.Explains() {
+	if !agent.LooksUp() {
 		return exitWith(exitConfig, errors.New("hunt: no [threatconnect] and no [[list]] is configured"))
 	}
 	var printed error

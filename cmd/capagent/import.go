@@ -78,8 +78,9 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 	opts.Destination, opts.Concurrency = agent.Destination(), agent.Config.CloudShark.Concurrency
 	opts.Inspect, opts.StateDir, opts.Log = agent.Config.Inspect, agent.Config.StateDir(), a.commandLogger(agent.Config)
 
+	opts.Deliver = agent.Deliveries
 	if agent.Explains() {
-		opts.Explain, opts.Sent = agent.ExplainNow, agent.Annotated
+		opts.Explain, opts.Sent, opts.Names = agent.ExplainNow, agent.Annotated, len(agent.Namers) > 0
 	}
 	bar := a.newProgress("reading", 0)
 	agent.OnBytes(bar.add)
@@ -123,6 +124,9 @@ func (a *app) runImport(ctx context.Context, opts imports.Options, tags, manifes
 	}
 	if err != nil {
 		return err
+	}
+	if !opts.DryRun {
+		a.deliver(ctx, agent)
 	}
 	return importOutcome(entries, agent)
 }

@@ -62,7 +62,7 @@ const (
 // Limits of a configuration.
 const (
 	maxKey     = 4096 // bytes of an API key
-	minPoll    = 5 * time.Second
+	minPoll    = time.Second
 	minTimeout = time.Second
 )
 
@@ -118,7 +118,7 @@ func (c *Config) Validate() []*config.Error {
 	expect("project", c.Project != "", "a template such as \"{case|agent}-{date}\"")
 	expect("import", c.Import == Never || c.Import == Flagged || c.Import == All, `"never", "flagged" or "all"`)
 	c.checkStore(check, expect)
-	expect("poll", c.Poll.Std() >= minPoll || c.impatient, "at least 5s")
+	expect("poll", c.Poll.Std() >= minPoll || c.impatient, "at least 1s")
 	expect("timeout", c.Timeout.Std() >= minTimeout, "at least 1s")
 	for _, pin := range c.Pins {
 		_, err := httpx.ParsePin(pin)

@@ -59,7 +59,7 @@ func TestValidate(t *testing.T) {
 		{"a secret without its key", func(c *Config) { c.SecretAccessKey = secret.New(testKey) }, "access_key_id", "belongs"},
 		{"a key with a line end", func(c *Config) { c.AccessKeyID, c.SecretAccessKey = "a\n", secret.New(testKey) }, "access_key_id", "blanks"},
 		{"a cloud with a control character", func(c *Config) { c.CloudID = "a\x00" }, "cloud_id", "account"},
-		{"an impatient poll", func(c *Config) { c.Poll = config.Duration(time.Second) }, "poll", "5s"},
+		{"an impatient poll", func(c *Config) { c.Poll = config.Duration(time.Millisecond) }, "poll", "1s"},
 		{"a short timeout", func(c *Config) { c.Timeout = 0 }, "timeout", "1s"},
 		{"a bad pin", func(c *Config) { c.Pins = []string{"x"} }, "pins", "sha256/"},
 	} {

@@ -49,7 +49,7 @@ func newWorld(t *testing.T, o cadotest.Options, change ...func(*Config)) *world 
 	if w.Importer, err = NewImporter(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.Importer.Close)
+	t.Cleanup(w.Close)
 	return w
 }
 

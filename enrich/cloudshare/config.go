@@ -35,6 +35,7 @@ type Config struct {
 	Pins           []string        `toml:"pins"` // "sha256/BASE64"
 
 	Preserve         bool            `toml:"preserve"`         // may act at all
+	PreserveFlagged  bool            `toml:"preserve_flagged"` // on a finding, without being asked
 	PreserveDryRun   bool            `toml:"preserve_dry_run"` // say what would be done
 	PreserveAllow    []string        `toml:"preserve_allow"`   // ids of environments
 	PreserveCooldown config.Duration `toml:"preserve_cooldown"`
@@ -108,6 +109,9 @@ func (c *Config) Validate() []*config.Error {
 		check("pins", err)
 	}
 	check("preserve_allow", each(c.PreserveAllow, identifier.MatchString, `the id of an environment: "EN..."`))
+	if c.PreserveFlagged && !c.Preserve {
+		check("preserve_flagged", errors.New("expected preserve = true besides"))
+	}
 	if c.Preserve && len(c.PreserveAllow) == 0 {
 		check("preserve_allow", errors.New(`expected the ids of the environments that preserve may touch: "EN..."`))
 	}

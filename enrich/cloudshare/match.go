@@ -192,6 +192,7 @@ func (m *matching) describe(l lab, c device.Confidence, at time.Time) *device.De
 	if l.vm != nil && l.vm.Name != "" {
 		d.Name = l.vm.Name
 	}
+	d.ID = e.ID
 	d.Details = append(d.Details, device.Clean("lab "+e.Name))
 	d.Tags = append(d.Tags, device.Clean("lab:"+e.Name))
 	if e.Project != "" {

@@ -36,6 +36,7 @@ type Config struct {
 	Block        bool            `toml:"block"`          // clients may be blocked
 	BlockDryRun  bool            `toml:"block_dry_run"`  // say what would be done, and don't
 	BlockNever   []string        `toml:"block_never"`    // hardware addresses
+	BlockOn      []string        `toml:"block_on"`       // indicators: the client of a finding of one is blocked
 	BlockPerHour int             `toml:"block_per_hour"` // at most
 	BlockFor     config.Duration `toml:"block_for"`      // unless said otherwise
 
@@ -107,6 +108,7 @@ func (c *Config) Validate() []*config.Error {
 		every("survey_every", c.SurveyEvery, maxEvery)
 	}
 	within("timeout", c.Timeout.Std() >= time.Second, "at least 1s")
+	within("block_on", len(c.BlockOn) == 0 || c.Block && len(c.BlockOn) <= maxNever, fmt.Sprintf("at most %d indicators, and block = true", maxNever))
 	within("block_never", len(c.BlockNever) <= maxNever, fmt.Sprintf("at most %d addresses", maxNever))
 	for i, text := range c.BlockNever {
 		_, ok := device.ParseMAC(text)

@@ -124,9 +124,10 @@ func (c *Confidence) UnmarshalText(text []byte) error {
 
 // Device is a machine that a source knows. All its text is Clean.
 type Device struct {
-	Source string `json:"source"` // "cloudtrax", "cloudshare"
-	Kind   string `json:"kind"`   // "client", "access point", "switch", "gateway", "lab machine"
-	Name   string `json:"name"`   // what people call it
+	Source string `json:"source"`       // "cloudtrax", "cloudshare"
+	Kind   string `json:"kind"`         // "client", "access point", "switch", "gateway", "lab machine"
+	Name   string `json:"name"`         // what people call it
+	ID     string `json:"id,omitempty"` // of what it belongs to, as the source has it: a lab
 	// Details are what belongs to the name, most telling first: "AP Front office",
 	// "SSID HQ-Staff".
 	Details []string `json:"details,omitempty"`

@@ -108,7 +108,16 @@ func groups(f Finding) (all []Group) {
 
 // Annotation returns a line for the finding's first frame.
 func Annotation(f Finding) string {
-	return what(f.Indicator) + ": " + why(f)
+	return what(f.Indicator) + ": " + why(f) + of(f)
+}
+
+// of says whose a finding is.
+func of(f Finding) string {
+	text := ""
+	for n, m := range f.Machines {
+		text += [...]string{"; of ", " and "}[min(n, 1)] + shown(m, maxShown)
+	}
+	return text
 }
 
 // Summary returns plain text for the comments of a session, at most max bytes: a line
@@ -126,7 +135,7 @@ func Summary(findings []Finding, max int) string {
 	}
 	b := []byte(head)
 	for n, f := range findings {
-		line := fmt.Sprintf("\n%s (%s; frame %d, seen %d times)", what(f.Indicator), why(f), f.Indicator.First.Frame, f.Indicator.Count)
+		line := fmt.Sprintf("\n%s (%s; frame %d, seen %d times%s)", what(f.Indicator), why(f), f.Indicator.First.Frame, f.Indicator.Count, of(f))
 		rest := fmt.Sprintf("\nand %d more", len(findings)-n)
 		// There must be room for saying how many are left out, unless this is the last.
 		last := n == len(findings)-1

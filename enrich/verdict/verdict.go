@@ -63,6 +63,9 @@ type Finding struct {
 	Indicator indicator.Indicator
 	// Verdicts are all that were given, the worst first; the first one passes.
 	Verdicts []Verdict
+	// Machines are those that its first frame was between, in words; none where
+	// nobody has a name for them.
+	Machines []string
 }
 
 // Worst returns the verdict that counts.
@@ -77,7 +80,7 @@ func Findings(list []indicator.Indicator, answers map[Query][]Verdict, t Thresho
 		// What passes comes before what is worse and does not.
 		slices.SortStableFunc(verdicts, func(a, b Verdict) int { return rank(t.Passes(b)) - rank(t.Passes(a)) })
 		if len(verdicts) > 0 && t.Passes(verdicts[0]) {
-			found = append(found, Finding{i, verdicts})
+			found = append(found, Finding{Indicator: i, Verdicts: verdicts})
 		}
 	}
 	slices.SortStableFunc(found, func(a, b Finding) int {

@@ -2,25 +2,58 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
 	"fmt"
 )
 
-// Explain records what looking a capture's indicators up has come to: the tags of
-// its session, a few lines of its findings, and how many indicators nobody has
-// answered for yet.
-func (l *Ledger) Explain(ctx context.Context, id int64, tags []string, threats string, unanswered int) error {
+// Explained is what looking up a capture's indicators and machines has come to.
+type Explained struct {
+	Tags       []string // of its session
+	Threats    string   // a few lines of its findings
+	Machines   string   // a few lines of its machines
+	Devices    []byte   // all that is known of them, as JSON of at most MaxDevices bytes
+	Unanswered int      // how many indicators nobody has answered for yet
+}
+
+// MaxDevices is how many bytes are kept of the machines of a capture.
+const MaxDevices = 256 << 10
+
+// Explain records what a capture was explained by.
+func (l *Ledger) Explain(ctx context.Context, id int64, e Explained) error {
+	if len(e.Devices) > MaxDevices || len(e.Devices) > 0 && !json.Valid(e.Devices) {
+		return fmt.Errorf("explain capture %d: its machines are %d bytes, or no JSON", id, len(e.Devices))
+	}
 	err := l.write(ctx, func(ctx context.Context, tx *txn) error {
 		if _, err := readCaptureRow(ctx, tx, id); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE captures SET tags = ?2, threats = ?3, unanswered = ?4 WHERE id = ?1`,
-			id, list(validTexts(tags)), threats, max(unanswered, 0))
+		_, err := tx.ExecContext(ctx, `UPDATE captures SET tags = ?2, threats = ?3, unanswered = ?4, machines = ?5, devices = ?6 WHERE id = ?1`,
+			id, list(validTexts(e.Tags)), e.Threats, max(e.Unanswered, 0), text(e.Machines), string(e.Devices))
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("explain capture %d: %w", id, err)
 	}
 	return nil
+}
+
+// Devices returns what is known of the machines of a capture, as Explain was given
+// it; nil when nothing is.
+func (l *Ledger) Devices(ctx context.Context, id int64) ([]byte, error) {
+	var devices string
+	err := l.r.QueryRowContext(ctx, `SELECT devices FROM captures WHERE id = ?`, id).Scan(&devices)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("machines of capture %d: %w", id, l.noted(err))
+	}
+	if devices == "" {
+		return nil, nil
+	}
+	return []byte(devices), nil
 }
 
 // Unanswered returns at most limit captures with indicators that nobody has answered

@@ -16,7 +16,7 @@ const (
 	captureColumns = `id, source, path, name, case_name, destination, state, reason, owned, format, wrapper, size,
 	payload_size, sha256, sha1, packets, packet_bytes, first_packet, last_packet, disorder, link_types, interfaces,
 	truncated, note, tags, comment, method, keylog, session_name, session_id, session_url, duplicate_of,
-	possible_duplicate, created, updated, live, summary, findings, threats`
+	possible_duplicate, created, updated, live, summary, findings, threats, machines`
 	stepColumns = `capture, name, state, attempts, not_before, class, error, note, updated`
 	partColumns = `number, part_count, prefix, start, length, size, sha256, sha1, packets, first_packet, last_packet,
 	name, session_id, possible_duplicate`
@@ -30,7 +30,7 @@ func captureFields(c *Capture) []any {
 		(*list)(&c.LinkTypes), &c.Interfaces, &c.Truncated, &c.Note, (*list)(&c.Tags), &c.Comment, &c.Method, &c.Keylog,
 		&c.SessionName, &c.SessionID, &c.SessionURL, &c.DuplicateOf, &c.PossibleDuplicate, (*stamp)(&c.Created), (*stamp)(&c.Updated),
 		liveText{&c.Live},
-		&c.Summary, &c.Findings, &c.Threats,
+		&c.Summary, &c.Findings, &c.Threats, &c.Machines,
 	}
 }
 

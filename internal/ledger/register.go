@@ -28,11 +28,12 @@ type Found struct {
 	// SessionName is the file name that a person chose for the session; "" for
 	// the configuration's template.
 	SessionName string
-	State       State  // where its life begins: Queued, Held, Sealed, Quarantined, or Done when there is nothing to send
-	Reason      string // for people, when the state is not Queued
-	Stamp       string // when not "": Original is remembered with it and the capture, for Recall
-	Original    string // the file that Path is a copy of; "" when Path is the file itself
-	Live        *Live  // what is known besides of a capture that the agent took itself
+	State       State    // where its life begins: Queued, Held, Sealed, Quarantined, or Done when there is nothing to send
+	Reason      string   // for people, when the state is not Queued
+	Stamp       string   // when not "": Original is remembered with it and the capture, for Recall
+	Original    string   // the file that Path is a copy of; "" when Path is the file itself
+	Deliver     []string // where a new capture is brought besides, once it has a session: Delivery.Destination
+	Live        *Live    // what is known besides of a capture that the agent took itself
 }
 
 // Registered is a found capture's row.
@@ -136,6 +137,11 @@ func (r *registrar) register(ctx context.Context, f Found) (Registered, error) {
 	}
 	if _, err = r.steps.ExecContext(ctx, c.ID, StepInspect, StepDone, c.Note, stamp(r.now)); err != nil {
 		return Registered{}, err
+	}
+	for _, to := range f.Deliver {
+		if err := deliver(ctx, r.tx, r.now, c.ID, to); err != nil {
+			return Registered{}, err
+		}
 	}
 	err = emit(ctx, r.tx, r.now, EventRegistered, c.ID, newRegisteredData(&c, false))
 	return Registered{Capture: c, New: true}, err

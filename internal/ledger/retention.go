@@ -22,12 +22,14 @@ func (l *Ledger) Owned(ctx context.Context) (Count, error) {
 }
 
 // Expendable returns at most limit owned captures whose files may be deleted: the
-// done ones that have a session or hold no packet, or with held those that are
+// done ones that have a session or hold no packet and are to be brought nowhere
+// else, or with held those that are
 // held instead. They are those whose last packet is older than before (one
 // without packets counts from when it was registered), or all when before is
 // zero, oldest first. Its cost does not grow with the ledger.
 func (l *Ledger) Expendable(ctx context.Context, before time.Time, held bool, limit int) ([]Capture, error) {
-	index, which := "captures_expendable", `state = 'done' AND (session_id <> '' OR packets = 0)`
+	index, which := "captures_expendable", `state = 'done' AND (session_id <> '' OR packets = 0)
+		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.capture = captures.id AND d.state = 'pending')`
 	if held {
 		index, which = "captures_held", `state = 'held'`
 	}

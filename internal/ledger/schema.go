@@ -239,6 +239,28 @@ ALTER TABLE captures ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
 -- what its findings are, in a few lines for people
 ALTER TABLE captures ADD COLUMN threats TEXT NOT NULL DEFAULT '';
 CREATE INDEX captures_unanswered ON captures(id) WHERE unanswered > 0;
+`, `
+-- the machines of a capture: a few lines for people, and all that is known as JSON
+ALTER TABLE captures ADD COLUMN machines TEXT NOT NULL DEFAULT '';
+ALTER TABLE captures ADD COLUMN devices TEXT NOT NULL DEFAULT '';
+
+-- where a capture is brought besides its session, one row for each destination of
+-- that kind
+CREATE TABLE deliveries (
+	capture    INTEGER NOT NULL REFERENCES captures(id),
+	destination TEXT NOT NULL,
+	state      TEXT NOT NULL CHECK (state IN ('pending', 'done', 'skipped', 'failed')),
+	note       TEXT NOT NULL DEFAULT '',
+	link       TEXT NOT NULL DEFAULT '',
+	progress   TEXT NOT NULL DEFAULT '{}',
+	attempts   INTEGER NOT NULL DEFAULT 0,
+	class      TEXT NOT NULL DEFAULT '',
+	error      TEXT NOT NULL DEFAULT '',
+	not_before INTEGER,
+	updated    INTEGER NOT NULL,
+	PRIMARY KEY (capture, destination)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_open ON deliveries(destination, capture) WHERE state = 'pending';
 `}
 
 // schemaProbe fails when a table or column that this version uses is missing.
@@ -256,7 +278,8 @@ var schemaProbe = []string{
 	`SELECT ` + verdictColumns + `, seq, key FROM verdicts LIMIT 0`,
 	`SELECT ` + findingColumns + `, capture, gone FROM findings LIMIT 0`,
 	`SELECT finding, name, state, error, updated FROM acts LIMIT 0`,
-	`SELECT unanswered FROM captures LIMIT 0`,
+	`SELECT unanswered, devices FROM captures LIMIT 0`,
+	`SELECT ` + deliveryColumns + ` FROM deliveries LIMIT 0`,
 }
 
 // migrate brings the ledger to the current version in one transaction: after a

@@ -71,6 +71,9 @@ func makeExample(t testing.TB, l *Ledger) {
 	ok(t, l.EndTrigger(ctx, 1, TriggerResult{Captures: []int64{2}}))
 	answered(t, l, "tc", Verdict{VerdictKey: VerdictKey{"host", "bad.example"}, Answer: []byte(`[1]`), At: l.now()}, Verdict{VerdictKey: VerdictKey{"host", "clean.example"}, At: l.now()})
 	setFindings(t, l, r[1].ID, finding("bad.example", 4.5))
+	ok(t, l.Deliver(ctx, 2, "cado"))
+	ok(t, l.SetDelivery(ctx, Delivery{Capture: 2, Destination: "cado", State: DeliveryPending, Error: "busy", Progress: []byte(`{"stored":true}`)}))
+	ok(t, l.Explain(ctx, 2, Explained{Machines: "an iPad", Devices: []byte("[]")}))
 	_, err = l.BeginAct(ctx, 1, "annotation")
 	ok(t, err)
 	ok(t, l.EventsWritten(ctx, 3, "0123"))
@@ -99,6 +102,15 @@ func checkExample(t testing.TB, l *Ledger, version int) {
 		f := findings(t, l, 2)
 		if len(v) != 1 || string(v[0].Answer) != "[1]" || len(f) != 1 || f[0].Rating != 4.5 || f[0].Acts["annotation"].State != ActStarted || get(t, l, 2).Findings != 1 {
 			t.Errorf("verdicts %+v, findings %+v", v, f)
+		}
+	}
+	if version >= 8 {
+		d, err := l.Deliveries(t.Context(), 2)
+		ok(t, err)
+		devices, err := l.Devices(t.Context(), 2)
+		ok(t, err)
+		if len(d) != 1 || d[0].Destination != "cado" || d[0].State != DeliveryPending || d[0].Error != "busy" || string(devices) != "[]" || get(t, l, 2).Machines != "an iPad" {
+			t.Errorf("deliveries %+v, machines %s", d, devices)
 		}
 	}
 	var states []State

@@ -77,6 +77,7 @@ type Capture struct {
 	DuplicateOf       int64  // the capture of equal content that was uploaded instead, 0 when none
 	PossibleDuplicate bool   // a second session of this content may exist
 	Threats           string // what its findings are, a few lines for people
+	Machines          string // who was in it, a few lines for people
 	Findings          int    // how many indicators with verdicts that count it holds, as far as is known
 	Live              *Live  // of captures that the agent took itself; nil for others
 	Created, Updated  time.Time

@@ -25,6 +25,7 @@ func (k *keeper) after(g *generation, f *folder, c ledger.Capture) {
 	ctx := context.WithoutCancel(k.d.parent)
 	switch {
 	case c.State != ledger.Done && c.State != ledger.Purged || c.SessionID == "":
+	case g.agent.Delivering(ctx, c.ID): // its file is needed; the courier comes again
 	case c.Owned: // a copy of what is or was elsewhere
 		if err := g.agent.Purge(ctx, c); err != nil {
 			k.d.problems.raise("retention", "", "a copy that was sent can't be deleted: "+err.Error(), "")

@@ -41,8 +41,14 @@ func (d *Daemon) Retry(ctx context.Context, ids []int64, all bool) (int, error) 
 			return n, err
 		}
 	}
+	for _, id := range ids {
+		if _, err := d.ledger.Redeliver(ctx, id); err != nil {
+			return n, err
+		}
+	}
 	g.door.Hurry()
 	g.sender.poke()
+	g.courier.poke()
 	d.keeper.pokeAudit()
 	return n, nil
 }

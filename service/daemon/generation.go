@@ -22,6 +22,7 @@ type generation struct {
 	sender  *sender
 	intake  *intake
 	looker  *looker
+	courier *courier
 	folders []*folder
 	stop    context.CancelFunc // ends the taking, not what is on its way
 }
@@ -62,6 +63,14 @@ func (d *Daemon) generation(cfg service.Config) (*generation, error) {
 	g.sender.ended = func(ctx context.Context, c ledger.Capture, err error) { d.ended(ctx, g, c, err) }
 	g.looker = newLooker(g.agent, g.door, d.log)
 	g.looker.problems, g.looker.troubled, g.looker.decided = d.problems, d.troubled, func() { g.sender.poke(); d.keeper.pokeAudit(); poke(d.keeper.sweepWake) }
+	g.courier = newCourier(g.agent, d.log)
+	g.courier.problems, g.courier.troubled = d.problems, d.troubled
+	g.courier.ended = func(ctx context.Context, c ledger.Capture) {
+		d.keeper.pokeAudit()
+		d.keeper.after(g, g.folder(c), c)
+		poke(d.keeper.sweepWake)
+	}
+	g.looker.flagged = g.courier.poke
 	g.intake = newIntake(g.agent, d.log)
 	g.intake.looker = g.looker
 	g.intake.problems, g.intake.troubled, g.intake.recorded = d.problems, d.troubled, func(ctx context.Context, f *folder, r ledger.Registered) { d.recorded(ctx, g, f, r) }
@@ -92,6 +101,8 @@ func (d *Daemon) begin(g *generation) {
 		parts.Go(func() { g.sender.run(taking, d.work) })
 		parts.Go(func() { g.intake.run(taking) })
 		parts.Go(func() { g.looker.run(taking) })
+		parts.Go(func() { g.agent.Background(taking) })
+		parts.Go(func() { g.courier.run(taking) })
 		for _, f := range g.folders {
 			parts.Go(func() {
 				if err := f.watcher.Run(taking); err != nil {
@@ -188,6 +199,7 @@ func (d *Daemon) ended(ctx context.Context, g *generation, c ledger.Capture, err
 	f := g.folder(c)
 	if err == nil {
 		d.fine()
+		g.courier.poke()
 		d.keeper.after(g, f, c)
 		if c.Findings > 0 {
 			poke(g.looker.annotate)

@@ -233,6 +233,7 @@ func (in *intake) found(f *settled, inspection ledger.Inspection, unfit error) l
 	if f.copied != "" {
 		found.Path, found.Original, found.Owned = f.copied, f.Path, true
 	}
+	found.Deliver = in.agent.Deliveries(found.State)
 	found.Tags = in.agent.Tags(nil, ledger.Capture{Source: found.Source, Name: found.Name, Path: f.Path})
 	return found
 }
@@ -309,7 +310,7 @@ func (in *intake) write(ctx context.Context, some []result) error {
 		service.Sight(ctx, in.agent.Ledger, in.log, r.ID, from[i].sightings)
 		in.recorded(ctx, from[i].folder, r)
 		if r.State == ledger.Sealed {
-			in.looker.put(r.Capture, from[i].looked.Indicators)
+			in.looker.put(r.Capture, from[i].looked.Contents())
 		}
 	}
 	return nil

@@ -8,7 +8,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"capagent/enrich/indicator"
 	"capagent/internal/failure"
 	"capagent/internal/ledger"
 	"capagent/service"
@@ -19,7 +18,7 @@ const (
 	lateEvery = time.Minute // what was not answered is asked again, and findings without annotation are looked for
 	lateMost  = 20 * time.Minute
 	lateAtOne = 20 // captures
-	// maxListed is how many indicators of captures that wait to be looked up stay in
+	// maxListed is how many indicators, and machines, of captures that wait to be looked up stay in
 	// memory. Those of others are read from the ledger when their turn comes.
 	maxListed = 200_000
 )
@@ -33,6 +32,7 @@ type looker struct {
 	problems  *problems
 	troubled  func(error)
 	decided   func() // a capture may be due now
+	flagged   func() // a capture that was sent may have a finding more
 	lowDemand bool   // captures need the processor more
 
 	annotate chan struct{}
@@ -46,7 +46,7 @@ type looker struct {
 // looking is a capture that waits to be looked up.
 type looking struct {
 	c     ledger.Capture
-	list  []indicator.Indicator // nil: the ledger has them
+	what  *service.Contents // nil: the ledger, or the file, has it
 	since time.Time
 }
 
@@ -58,13 +58,15 @@ func newLooker(a *service.Agent, door *service.Door, log zerolog.Logger) *looker
 }
 
 // put has a capture looked up.
-func (l *looker) put(c ledger.Capture, list []indicator.Indicator) {
+func (l *looker) put(c ledger.Capture, what service.Contents) {
 	l.mu.Lock()
-	if l.listed+len(list) > maxListed {
-		list = nil
+	one := looking{c, &what, time.Now()}
+	if l.listed+what.Size() > maxListed {
+		one.what = nil
+	} else {
+		l.listed += what.Size()
 	}
-	l.listed += len(list)
-	l.queue = append(l.queue, looking{c, list, time.Now()})
+	l.queue = append(l.queue, one)
 	l.mu.Unlock()
 	poke(l.wake)
 }
@@ -78,7 +80,9 @@ func (l *looker) take() (looking, bool) {
 	one := l.queue[0]
 	l.queue[0] = looking{}
 	l.queue = l.queue[1:]
-	l.listed -= len(one.list)
+	if one.what != nil {
+		l.listed -= one.what.Size()
+	}
 	if len(l.queue) > 0 {
 		poke(l.wake)
 	}
@@ -109,7 +113,10 @@ func (l *looker) resume(ctx context.Context) {
 			return
 		}
 		if c.Reason == service.SealedReason {
-			l.put(c, nil)
+			l.mu.Lock()
+			l.queue = append(l.queue, looking{c, nil, time.Now()})
+			l.mu.Unlock()
+			poke(l.wake)
 		}
 	}
 }
@@ -133,17 +140,19 @@ func (l *looker) look(ctx context.Context) {
 func (l *looker) one(ctx context.Context, one looking) error {
 	findings := 0
 	if l.agent.Explains() {
-		if one.list == nil {
-			var err error
-			if one.list, err = l.agent.Indicators(ctx, one.c); err != nil {
+		if one.what == nil {
+			what, err := l.agent.Contents(ctx, one.c)
+			if err != nil {
 				return err
 			}
+			one.what = &what
 		}
-		result, err := l.agent.Explain(ctx, one.c, one.list, one.since)
+		result, err := l.agent.Explain(ctx, one.c, *one.what, one.since)
 		if err != nil {
 			return err
 		}
 		l.told(result.Err)
+		l.named(result.Unnamed)
 		if findings = len(result.Findings); findings > 0 {
 			worst := result.Findings[0]
 			l.log.Warn().Int64("capture", one.c.ID).Int("findings", findings).Str("type", worst.Indicator.Type.String()).
@@ -168,6 +177,15 @@ func (l *looker) told(err error) {
 		return
 	}
 	l.problems.raise("lookup", "", "not all indicators are answered for: "+err.Error(), failure.As(err).Hint)
+}
+
+// named notes whether those that have names for machines answer.
+func (l *looker) named(err error) {
+	if err == nil {
+		l.problems.clear("machines", "")
+		return
+	}
+	l.problems.raise("machines", "", "not all machines have their names: "+err.Error(), failure.As(err).Hint)
 }
 
 // later asks again of what was not answered, and annotates.
@@ -216,13 +234,14 @@ func (l *looker) hunt(ctx context.Context) {
 		l.troubled(err)
 	}
 	l.told(h.Err)
+	l.flagged()
 	l.log.Info().Int("indicators", h.Indicators).Int("findings", h.New).Int("unanswered", h.Unanswered).Msg("hunted")
 	l.decided()
 }
 
 // late asks of some captures again; false says that the sources still don't answer.
 func (l *looker) late(ctx context.Context) bool {
-	if !l.agent.Explains() {
+	if !l.agent.LooksUp() {
 		return true
 	}
 	ids, err := l.agent.Ledger.Unanswered(ctx, lateAtOne)
@@ -246,6 +265,7 @@ func (l *looker) late(ctx context.Context) bool {
 		l.decided()
 	}
 	if len(ids) > 0 {
+		l.flagged()
 		l.annotations(ctx)
 	}
 	return true

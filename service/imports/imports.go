@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"capagent/enrich/device"
 	"capagent/internal/failure"
 	"capagent/internal/ledger"
 	"capagent/internal/safefile"
@@ -32,7 +33,7 @@ type Entry struct {
 	Failure *failure.Error
 	Known   []service.FindingView // findings, the worst first
 
-	sightings place
+	staged place
 }
 
 // Options of an import. The callbacks may be nil; they are never called by two
@@ -45,9 +46,11 @@ type Options struct {
 	Destination string
 	Inspect     service.InspectConfig
 	StateDir    string // for what memory may not hold
-	// Explain looks the indicators of a capture up that is recorded now, and queues
-	// it; nil where nobody is asked.
-	Explain     func(ctx context.Context, c ledger.Capture, list []ledger.Sighting) (ledger.Capture, error)
+	// Explain looks a capture up that is recorded now, and queues it; nil where nobody
+	// is asked. Machines is what it tells of them, where Names wants that.
+	Explain     func(ctx context.Context, c ledger.Capture, list []ledger.Sighting, machines *device.Capture) (ledger.Capture, error)
+	Names       bool
+	Deliver     func(ledger.State) []string                 // where a capture is brought besides; may be nil
 	Sent        func(ctx context.Context, c ledger.Capture) // told of each that has its session now; may be nil
 	Log         zerolog.Logger
 	DryRun      bool
@@ -173,7 +176,11 @@ func (im *run) look(ctx context.Context, f found) (Entry, error) {
 		}
 	}
 	if im.stage != nil {
-		if e.sightings, err = im.stage.put(looked.Sightings()); err != nil {
+		one := staged{Sightings: looked.Sightings()}
+		if im.opts.Names {
+			one.Machines = looked.Machines()
+		}
+		if e.staged, err = im.stage.put(one); err != nil {
 			return e, fmt.Errorf("keep sightings: %w", err)
 		}
 	}

@@ -37,7 +37,7 @@ func (im *run) register(ctx context.Context) error {
 		if !e.recorded() {
 			continue
 		}
-		rows, at = append(rows, asFound(e)), append(at, i)
+		rows, at = append(rows, im.asFound(e)), append(at, i)
 		if len(rows) == batch {
 			if err := flush(); err != nil {
 				return err
@@ -57,11 +57,11 @@ func (im *run) explain(ctx context.Context, at []int) error {
 	for _, i := range at {
 		group.Go(func() error {
 			e := &im.entries[i]
-			list := im.sight(ctx, *e)
+			held := im.sight(ctx, *e)
 			if e.State != ledger.Sealed || im.opts.Explain == nil {
 				return nil
 			}
-			c, err := im.opts.Explain(ctx, e.Capture, list)
+			c, err := im.opts.Explain(ctx, e.Capture, held.Sightings, held.Machines)
 			if err == nil {
 				e.Capture = c
 			}
@@ -72,24 +72,28 @@ func (im *run) explain(ctx context.Context, at []int) error {
 }
 
 // sight records what a capture held, and returns it.
-func (im *run) sight(ctx context.Context, e Entry) []ledger.Sighting {
-	if im.stage == nil || e.sightings.length == 0 {
-		return nil
+func (im *run) sight(ctx context.Context, e Entry) staged {
+	if im.stage == nil || e.staged.length == 0 {
+		return staged{}
 	}
-	list, err := im.stage.get(e.sightings)
+	one, err := im.stage.get(e.staged)
 	if err != nil {
 		im.opts.Log.Warn().Err(err).Str("class", "sightings").Msg("what a capture holds is not recorded")
-		return nil
+		return staged{}
 	}
-	service.Sight(ctx, im.ledger, im.opts.Log, e.ID, list)
-	return list
+	service.Sight(ctx, im.ledger, im.opts.Log, e.ID, one.Sightings)
+	return one
 }
 
-func asFound(e Entry) ledger.Found {
-	return ledger.Found{
+func (im *run) asFound(e Entry) ledger.Found {
+	found := ledger.Found{
 		Source: e.Source, Path: e.Path, Name: e.Name, Case: e.Case, Destination: e.Destination,
 		Inspection: e.Inspection, Tags: e.Tags, Comment: e.Comment, State: e.State, Reason: e.Reason,
 	}
+	if im.opts.Deliver != nil {
+		found.Deliver = im.opts.Deliver(e.State)
+	}
+	return found
 }
 
 // send uploads what is queued, oldest first packet first. Files of equal

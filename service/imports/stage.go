@@ -7,10 +7,11 @@ import (
 	"os"
 	"sync"
 
+	"capagent/enrich/device"
 	"capagent/internal/ledger"
 )
 
-// stage keeps the sightings of captures that have no row yet in a file of its own:
+// stage keeps what captures hold that have no row yet in a file of its own:
 // a tree of evidence has more of them than memory.
 type stage struct {
 	mu   sync.Mutex
@@ -18,7 +19,13 @@ type stage struct {
 	size int64
 }
 
-// place is where the sightings of a capture lie; the zero value is none.
+// staged is what a capture holds.
+type staged struct {
+	Sightings []ledger.Sighting
+	Machines  *device.Capture // nil: nobody has names for them
+}
+
+// place is where what a capture holds lies; the zero value is none.
 type place struct{ offset, length int64 }
 
 // newStage makes the file in dir; it is gone when it is closed.
@@ -31,9 +38,9 @@ func (s *stage) close() error {
 	return errors.Join(s.f.Close(), os.Remove(s.f.Name()))
 }
 
-func (s *stage) put(list []ledger.Sighting) (place, error) {
+func (s *stage) put(one staged) (place, error) {
 	var b bytes.Buffer
-	if err := gob.NewEncoder(&b).Encode(list); err != nil {
+	if err := gob.NewEncoder(&b).Encode(one); err != nil {
 		return place{}, err
 	}
 	s.mu.Lock()
@@ -46,10 +53,10 @@ func (s *stage) put(list []ledger.Sighting) (place, error) {
 	return p, nil
 }
 
-func (s *stage) get(p place) (list []ledger.Sighting, err error) {
+func (s *stage) get(p place) (one staged, err error) {
 	b := make([]byte, p.length) // as long as put has made it
 	if _, err = s.f.ReadAt(b, p.offset); err != nil {
-		return nil, err
+		return one, err
 	}
-	return list, gob.NewDecoder(bytes.NewReader(b)).Decode(&list)
+	return one, gob.NewDecoder(bytes.NewReader(b)).Decode(&one)
 }
