@@ -34,9 +34,13 @@ until grep -q '^configuration' $dir/sandbox.log; do
 done
 
 config=$dir/sandbox/agent.toml
-echo "\$ capagent --config $config import --case DEMO-1 --manifest $dir/manifest.csv examples/captures"
+# The examples are of March 2026; who knows the names of devices knows them for hours.
+# So here is one of a few minutes ago.
+mkdir -p $dir/today
+go run ./internal/tools/gencaptures -recent $dir/today/branch-office.pcap
+echo "\$ capagent --config $config import --case DEMO-1 --manifest $dir/manifest.csv examples/captures $dir/today"
 code=0
-./capagent --config $config import --case DEMO-1 --manifest $dir/manifest.csv examples/captures || code=$?
+./capagent --config $config import --case DEMO-1 --manifest $dir/manifest.csv examples/captures $dir/today || code=$?
 [ $code -eq 0 ] || exit $code
 
 cat <<TEXT
@@ -46,6 +50,7 @@ Next:
   ./capagent --config $config ls              what became of each capture
   ./capagent --config $config ls --flagged    those with something that ThreatConnect knows to be bad
   ./capagent --config $config show 1          one of them in full
+  ./capagent --config $config cado projects   the flagged ones were imported into a project of Cado
   ./capagent --config $config upload FILE     a capture of your own, to the sandbox
   make demo-stop                                        ends the sandbox (it ends by itself in an hour)
 

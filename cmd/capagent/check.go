@@ -7,11 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"capagent/enrich/threatconnect"
 	"capagent/internal/config"
 	"capagent/internal/failure"
-	"capagent/service"
-	"capagent/upload"
 )
 
 // checkView is what `check --json` prints.
@@ -31,7 +28,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Check the configuration, and the token with --online",
 		Long: `Check the configuration without sending anything: every mistake with its file,
 line, column and key. With --online, ask CloudShark whether it knows the token,
-by a search that finds nothing, and ThreatConnect for the list of owners.`,
+by a search that finds nothing, ThreatConnect for the list of owners, Cado whether it is
+up and which projects there are, CloudTrax for its networks, CloudShare for a pong.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context(), online) },
 	}
@@ -60,12 +58,8 @@ func (a *app) check(ctx context.Context, online bool) error {
 	}
 	var unreachable error
 	if err == nil && online {
-		text := "the server knows the token"
-		if unreachable = ping(ctx, cfg.CloudShark); unreachable == nil && cfg.ThreatConnect.URL != "" {
-			text += ", ThreatConnect the key"
-			unreachable = a.pingThreatConnect(ctx, cfg)
-		}
-		if unreachable != nil {
+		var text string
+		if text, unreachable = a.reachable(ctx, cfg); unreachable != nil {
 			text = unreachable.Error()
 			view.OK = false
 		}
@@ -110,24 +104,4 @@ func (a *app) showCheck(view checkView, unreachable error) {
 	if view.Online != nil {
 		fmt.Fprintf(a.stdout, "%s\n", *view.Online)
 	}
-}
-
-// pingThreatConnect tries address, key, clock and owners.
-func (a *app) pingThreatConnect(ctx context.Context, cfg service.Config) error {
-	client, err := threatconnect.New(cfg.ThreatConnect, version, a.commandLogger(cfg))
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	return client.Check(ctx)
-}
-
-func ping(ctx context.Context, cfg upload.Config) error {
-	client, err := upload.NewClient(cfg, version)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	_, err = client.Ping(ctx)
-	return err
 }

@@ -112,5 +112,6 @@ func (a *app) resend(ctx context.Context, agent *service.Agent, captures []ledge
 	if len(captures) == 0 {
 		a.say("nothing is queued")
 	}
+	a.deliver(ctx, agent)
 	return outcome.err()
 }

@@ -18,6 +18,7 @@ import (
 	"capagent/enrich/threatconnecttest"
 	"capagent/internal/quote"
 	"capagent/internal/secret"
+	"capagent/internal/standin"
 	"capagent/upload/cloudsharktest"
 )
 
@@ -36,6 +37,7 @@ type sandboxReady struct {
 	PID       int    `json:"pid"`
 
 	ThreatConnect sandboxThreatConnect `json:"threatconnect"`
+	Platforms     map[string]string    `json:"platforms"` // addresses, by the name of their table
 }
 
 // sandboxThreatConnect is what a client of the sandbox's ThreatConnect needs.
@@ -57,13 +59,14 @@ func (a *app) sandboxCommand() *cobra.Command {
 	var list bool
 	cmd := &cobra.Command{
 		Use:   "sandbox",
-		Short: "Run a local stand-in for CloudShark, to try things out",
+		Short: "Run local stand-ins for CloudShark and its neighbours, to try things out",
 		Long: `Run a stand-in for CloudShark on this machine: its API, and a small page that
 shows the sessions. Captures stay in its folder. It listens on loopback only and
 writes a configuration that the other commands take with --config.
 
-Beside it runs a stand-in for ThreatConnect, with a page of its own, that knows
-the indicators of the example captures.
+Beside it run stand-ins, each with a page of its own: for ThreatConnect, which knows the
+indicators of the example captures, for Cado, into which flagged captures are imported,
+for CloudTrax and CloudShare, which have names for their machines.
 
 They can misbehave on request, to see what the agent does then; --faults lists how.`,
 		Example: "  capagent sandbox\n  capagent --config sandbox/agent.toml upload trace.pcap   # in another terminal",
@@ -95,6 +98,11 @@ func (a *app) listFaults() error {
 	for _, f := range threatconnecttest.FaultNames() {
 		faults = append(faults, fault{threatConnectFault + f.Name, f.Meaning})
 	}
+	for _, p := range platforms() {
+		for _, k := range standin.Kinds(p.kinds) {
+			faults = append(faults, fault{p.name + ":" + k.Name, k.Meaning})
+		}
+	}
 	for _, f := range faults {
 		if a.json {
 			if err := a.encode(map[string]string{"name": f.name, "meaning": f.meaning}); err != nil {
@@ -113,13 +121,16 @@ func (a *app) listFaults() error {
 type sandboxFaults struct {
 	cloudShark    []cloudsharktest.Fault
 	threatConnect []threatconnecttest.Fault
+	platforms     map[string][]standin.Fault
 }
 
 func parseSandboxFaults(texts []string) (sandboxFaults, error) {
-	var out sandboxFaults
+	out := sandboxFaults{platforms: map[string][]standin.Fault{}}
 	for _, text := range texts {
-		var err error
-		if rest, ok := strings.CutPrefix(text, threatConnectFault); ok {
+		name, f, ok, err := platformFault(text)
+		if ok {
+			out.platforms[name] = append(out.platforms[name], f)
+		} else if rest, ok := strings.CutPrefix(text, threatConnectFault); ok {
 			var f threatconnecttest.Fault
 			f, err = threatconnecttest.ParseFault(rest)
 			out.threatConnect = append(out.threatConnect, f)
@@ -150,11 +161,26 @@ func (a *app) sandbox(ctx context.Context, opts sandboxOptions) error {
 		return err
 	}
 	defer func() { _ = tcListener.Close() }()
-	ready, keys, err := a.prepareSandbox(opts, "http://"+listener.Addr().String(), "http://"+tcListener.Addr().String())
+	log, _ := a.logger("warn", "auto")
+	if opts.dir, err = filepath.Abs(opts.dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(opts.dir, 0o700); err != nil {
+		return fmt.Errorf("sandbox: %w", err)
+	}
+	others, err := a.startPlatforms(ctx, opts.dir, log)
+	defer func() {
+		for _, p := range others {
+			_ = p.listener.Close()
+		}
+	}()
 	if err != nil {
 		return err
 	}
-	log, _ := a.logger("warn", "auto")
+	ready, keys, err := a.prepareSandbox(opts, "http://"+listener.Addr().String(), "http://"+tcListener.Addr().String(), others)
+	if err != nil {
+		return err
+	}
 	server, err := cloudsharktest.New(cloudsharktest.Options{
 		Dir: filepath.Join(ready.Dir, "captures"), Tokens: []cloudsharktest.Token{{Value: keys.token}},
 		AllowCut: true, LoopbackNames: true, KeepRequests: 1, BaseURL: ready.URL, Log: log,
@@ -183,9 +209,17 @@ func (a *app) sandbox(ctx context.Context, opts sandboxOptions) error {
 		ctx, cancel = context.WithTimeout(ctx, opts.stopAfter)
 		defer cancel()
 	}
-	return serveAll(ctx,
-		served{cloudsharktest.NewHTTPServer(server.Handler()), listener, server.Close},
-		served{threatconnecttest.NewHTTPServer(tc.Handler()), tcListener, tc.Close})
+	all := []served{
+		{cloudsharktest.NewHTTPServer(server.Handler()), listener, server.Close},
+		{threatconnecttest.NewHTTPServer(tc.Handler()), tcListener, tc.Close},
+	}
+	for _, p := range others {
+		for _, f := range faults.platforms[p.name] {
+			p.server.AddFault(f)
+		}
+		all = append(all, served{standin.NewHTTPServer(p.server.Handler()), p.listener, p.server.Close})
+	}
+	return serveAll(ctx, all...)
 }
 
 // served is one server of the sandbox. Its release lets requests that hang go.
@@ -238,15 +272,10 @@ func listenLoopback(ctx context.Context, flag, address string) (net.Listener, er
 type sandboxKeys struct{ token, secret string }
 
 // prepareSandbox makes the folder, the keys and the configuration.
-func (a *app) prepareSandbox(opts sandboxOptions, url, threatConnect string) (sandboxReady, sandboxKeys, error) {
+func (a *app) prepareSandbox(opts sandboxOptions, url, threatConnect string, others []sandboxPlatform) (sandboxReady, sandboxKeys, error) {
 	var keys sandboxKeys
-	dir, err := filepath.Abs(opts.dir)
-	if err != nil {
-		return sandboxReady{}, keys, err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return sandboxReady{}, keys, fmt.Errorf("sandbox: %w", err)
-	}
+	dir := opts.dir
+	var err error
 	ready := sandboxReady{URL: url, Config: filepath.Join(dir, "agent.toml"), TokenFile: opts.tokenFile, Dir: dir, PID: os.Getpid()}
 	ready.ThreatConnect = sandboxThreatConnect{threatConnect + "/api", sandboxAccessID, filepath.Join(dir, "threatconnect-secret")}
 	if ready.TokenFile == "" {
@@ -264,6 +293,11 @@ func (a *app) prepareSandbox(opts sandboxOptions, url, threatConnect string) (sa
 		filepath.Join(dir, "state"), url, ready.TokenFile)
 	config += fmt.Sprintf("\n[threatconnect]\nurl = %q\naccess_id = %q\nsecret_key_file = %q\n",
 		ready.ThreatConnect.URL, ready.ThreatConnect.AccessID, ready.ThreatConnect.SecretFile)
+	ready.Platforms = map[string]string{}
+	for _, p := range others {
+		config += "\n" + p.table
+		ready.Platforms[p.name] = p.url
+	}
 	return ready, keys, os.WriteFile(ready.Config, []byte(config), 0o600)
 }
 
@@ -294,7 +328,10 @@ func (a *app) announce(ready sandboxReady) error {
 			shown = rel
 		}
 	}
-	_, err := fmt.Fprintf(a.stdout, "capagent sandbox: %s/\nThreatConnect:    %s/\nconfiguration:    %s\ntry it:           capagent --config %s upload FILE\n",
-		ready.URL, strings.TrimSuffix(ready.ThreatConnect.URL, "/api"), quote.Path(shown), quote.Path(shown))
+	lines := fmt.Sprintf("capagent sandbox: %s/\nThreatConnect:    %s/\n", ready.URL, strings.TrimSuffix(ready.ThreatConnect.URL, "/api"))
+	for _, p := range platforms() {
+		lines += fmt.Sprintf("%-17s %s/\n", p.title+":", ready.Platforms[p.name])
+	}
+	_, err := fmt.Fprintf(a.stdout, "%sconfiguration:    %s\ntry it:           capagent --config %s upload FILE\n", lines, quote.Path(shown), quote.Path(shown))
 	return err
 }

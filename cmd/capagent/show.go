@@ -8,6 +8,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"capagent/enrich/device"
 	"capagent/internal/ledger"
 	"capagent/internal/quote"
 	"capagent/service"
@@ -70,9 +71,13 @@ func (a *app) show(v service.View) error {
 	}
 	for _, f := range v.Findings {
 		row("finding", fmt.Sprintf("%s %s, rating %g, confidence %d (%s), frame %d, seen %d times", f.Type, short(f.Indicator), f.Rating, f.Confidence, f.Owner, f.FirstFrame, f.Count))
+		for _, m := range f.Machines {
+			row("", "of "+m)
+		}
 		row("", deref(f.FilterURL))
 		row("", deref(f.Link))
 	}
+	showMachines(row, v.Machines)
 	row("sha256", v.SHA256)
 	row("sha1", v.SHA1)
 	row("session name", deref(v.SessionName))
@@ -94,7 +99,34 @@ func (a *app) show(v service.View) error {
 		}
 		row("step "+s.Name, text)
 	}
+	for _, d := range v.Deliveries {
+		text := string(d.State)
+		for _, more := range []*string{d.Note, d.Error, d.Link} {
+			if more != nil {
+				text += ", " + *more
+			}
+		}
+		row(d.Destination, text)
+	}
 	return table.Flush()
+}
+
+// maxShown is how many machines are shown; --json has all of them.
+const maxShown = 10
+
+func showMachines(row func(key string, value any), list []device.Device) {
+	key := "machine"
+	for _, d := range list[:min(len(list), maxShown)] {
+		text := d.Label()
+		if d.MAC != nil {
+			text += ", " + d.MAC.String()
+		}
+		row(key, text+" ("+strings.Join(append([]string{d.Source, d.Confidence.String()}, d.Limits...), "; ")+")")
+		key = ""
+	}
+	if more := len(list) - maxShown; more > 0 {
+		row("", fmt.Sprintf("and %d more; --json has them", more))
+	}
 }
 
 // showLive shows what is known of a capture that the agent took itself.

@@ -108,6 +108,7 @@ func (a *app) upload(ctx context.Context, args []string, opts service.AddOptions
 		}
 	}
 	a.sayQueued(queued)
+	a.deliver(ctx, agent)
 	return outcome.err()
 }
 

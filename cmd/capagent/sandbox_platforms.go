@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"capagent/enrich/cadotest"
+	"capagent/enrich/cloudsharetest"
+	"capagent/enrich/cloudtraxtest"
+	"capagent/enrich/device"
+	"capagent/internal/standin"
+)
+
+// platform is one of the smaller stand-ins of the sandbox: Cado, CloudTrax, CloudShare.
+type platform struct {
+	name  string // of its table, and what its faults begin with
+	title string // for people
+	kinds []standin.Kind
+	// start makes the stand-in that will be at base, and the table by which it is used.
+	start func(s platformSetup) (*standin.Server, string)
+}
+
+// platformSetup is what a stand-in is made with.
+type platformSetup struct {
+	base    string
+	key     string // what its clients show
+	keyFile string
+	log     zerolog.Logger
+}
+
+// demoDevice is the machine of the example captures that CloudTrax knows: that of the
+// branch office whose traffic is bad.
+var demoDevice = device.MAC{0x00, 0x00, 0x5e, 0x00, 0x53, 0xb2}
+
+// The example captures speak with this name; in the sandbox it is a lab machine's.
+const demoLab, demoLabAddress = "portal.example.com", "192.0.2.80"
+
+func platforms() []platform {
+	return []platform{
+		{"cado", "Cado", cadotest.Kinds(), func(p platformSetup) (*standin.Server, string) {
+			s := cadotest.New(cadotest.Options{APIKey: p.key, Polls: 2, LoopbackNames: true, KeepRequests: 1000, BaseURL: p.base, Log: p.log})
+			return s.Server, fmt.Sprintf("[cado]\nurl = %q\napi_key_file = %q\nimport = \"flagged\"\npoll = \"1s\"\n", p.base, p.keyFile)
+		}},
+		{"cloudtrax", "CloudTrax", cloudtraxtest.Kinds(), func(p platformSetup) (*standin.Server, string) {
+			const key = "sandbox"
+			s := cloudtraxtest.New(cloudtraxtest.Options{Key: key, Secret: p.key, AlwaysCurrent: true, LoopbackNames: true, KeepRequests: 1000, BaseURL: p.base, Log: p.log})
+			s.Demo(demoDevice)
+			return s.Server, fmt.Sprintf("[cloudtrax]\nurl = %q\nkey = %q\nsecret_file = %q\nblock = true\n", p.base, key, p.keyFile)
+		}},
+		{"cloudshare", "CloudShare", cloudsharetest.Kinds(), func(p platformSetup) (*standin.Server, string) {
+			const id = "SANDBOX000000001"
+			s := cloudsharetest.New(cloudsharetest.Options{APIID: id, APIKey: p.key, LoopbackNames: true, KeepRequests: 1000, BaseURL: p.base, Log: p.log})
+			lab := s.Demo(demoLab, demoLabAddress)
+			return s.Server, fmt.Sprintf("[cloudshare]\nurl = %q\napi_id = %q\napi_key_file = %q\ndomains = [\"example.com\"]\npreserve = true\npreserve_allow = [%q]\n",
+				p.base+strings.TrimSuffix(cloudsharetest.Prefix, "/"), id, p.keyFile, lab)
+		}},
+	}
+}
+
+// sandboxPlatform is a platform that listens.
+type sandboxPlatform struct {
+	platform
+	server   *standin.Server
+	listener net.Listener
+	url      string
+	table    string
+}
+
+// startPlatforms makes all of them, each on a free port of loopback.
+func (a *app) startPlatforms(ctx context.Context, dir string, log zerolog.Logger) ([]sandboxPlatform, error) {
+	var out []sandboxPlatform
+	for _, p := range platforms() {
+		l, err := listenLoopback(ctx, p.name, "127.0.0.1:0")
+		if err != nil {
+			return out, err
+		}
+		one := sandboxPlatform{platform: p, listener: l, url: "http://" + l.Addr().String()}
+		file := filepath.Join(dir, p.name+"-key")
+		key, err := a.sandboxKey(file, true)
+		if err != nil {
+			return append(out, one), err
+		}
+		one.server, one.table = p.start(platformSetup{one.url, key, file, log})
+		out = append(out, one)
+	}
+	return out, nil
+}
+
+// fault gives a fault to the platform that its text names; false when it names none.
+func platformFault(text string) (name string, f standin.Fault, ok bool, err error) {
+	for _, p := range platforms() {
+		if rest, named := strings.CutPrefix(text, p.name+":"); named {
+			f, err := standin.ParseFault(rest, p.kinds)
+			return p.name, f, true, err
+		}
+	}
+	return "", f, false, nil
+}
