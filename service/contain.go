@@ -83,7 +83,9 @@ func (p *preserving) Deliver(ctx context.Context, c ledger.Capture, d *ledger.De
 	var errs []error
 	for _, lab := range labs {
 		err := p.keep.Preserve(ctx, lab, "evidence: "+c.SessionURL, func(s cloudshare.Step) {
-			notes = append(notes, lab+": "+s.Name+" "+s.State)
+			if s.State != cloudshare.Begun {
+				notes = append(notes, lab+": "+s.Name+" "+s.State)
+			}
 		})
 		if f := failure.As(err); err != nil && f.Class == cloudshare.ClassCooldown {
 			notes, err = append(notes, lab+": preserved a short while ago"), nil

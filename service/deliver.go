@@ -125,15 +125,29 @@ type Delivered func(c ledger.Capture, d ledger.Delivery, err error)
 // returns when to come again; zero when there is nothing to wait for. Where another
 // process is at it, it leaves it to that one.
 func (a *Agent) DeliverDue(ctx context.Context, by Deliverer, told Delivered) (next time.Time, err error) {
-	lock, err := instance.Lock(filepath.Join(a.Config.StateDir(), "deliveries", by.Name()), time.Now())
+	err = Alone(a.Config, by.Name(), func() error {
+		var err error
+		next, err = a.deliverDue(ctx, by, told)
+		return err
+	})
 	var taken *instance.TakenError
 	if errors.As(err, &taken) {
 		return time.Now().Add(deliverAgain), nil
 	}
+	return next, err
+}
+
+// Alone runs f while no other process does something at that platform for this state
+// directory; the error is an *instance.TakenError when one does.
+func Alone(cfg Config, platform string, f func() error) error {
+	lock, err := instance.Lock(filepath.Join(cfg.StateDir(), "deliveries", platform), time.Now())
 	if err != nil {
-		return next, fmt.Errorf("deliver: %w", err)
+		return fmt.Errorf("%s: %w", platform, err)
 	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
+	return errors.Join(f(), lock.Release())
+}
+
+func (a *Agent) deliverDue(ctx context.Context, by Deliverer, told Delivered) (next time.Time, err error) {
 	for ctx.Err() == nil {
 		due, later, err := a.Ledger.DueDeliveries(ctx, by.Name(), deliverAtOne)
 		if err != nil || len(due) == 0 {

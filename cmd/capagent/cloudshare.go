@@ -74,9 +74,11 @@ func (a *app) preserve(ctx context.Context, lab, reason string) error {
 		a.say("nothing was done: preserve_dry_run is true")
 	} else {
 		view.Steps = nil
-		err = keep.Preserve(ctx, lab, reason, func(s cloudshare.Step) {
-			view.Steps = append(view.Steps, s)
-			told(s)
+		err = service.Alone(cfg, cloudshare.Name, func() error {
+			return keep.Preserve(ctx, lab, reason, func(s cloudshare.Step) {
+				view.Steps = append(view.Steps, s)
+				told(s)
+			})
 		})
 	}
 	if a.json {

@@ -141,6 +141,41 @@ func TestACaptureIsNamedAndImported(t *testing.T) {
 	}
 }
 
+// TestAFindingBlocksAClientAndPreservesALab: where the configuration names the indicator
+// and the lab, and for no other reason.
+func TestAFindingBlocksAClientAndPreservesALab(t *testing.T) {
+	p := newPlatforms(t)
+	tables := strings.Replace(p.tables, "[cloudtrax]\n", "[cloudtrax]\nblock = true\nblock_dry_run = false\nblock_on = [\"files.example.net\"]\n", 1)
+	tables += fmt.Sprintf("preserve = true\npreserve_flagged = true\npreserve_allow = [%q]\n", p.lab)
+	list := filepath.Join(t.TempDir(), "bad.txt")
+	writeFile(t, list, []byte("portal.example.com\n"), 0o600)
+	tables += fmt.Sprintf("[[list]]\nname = \"company\"\nfile = %q\n", list)
+	e := newExplainedAgent(t, "[policy]\nmax_delay = \"10s\"\n"+tables)
+	startDaemon(t, e.config)
+	e.named(t)
+	writeFile(t, filepath.Join(e.folder, "now.pcap"), recent(t), 0o600)
+	if d := e.delivered(t, "now.pcap", "cloudtrax"); d.State != ledger.DeliveryDone || !strings.Contains(deref(d.Note), "blocked reception-ipad") {
+		t.Errorf("%+v, %q", d, deref(d.Note))
+	}
+	if blocked := p.trax.Blocked(); len(blocked) != 1 || blocked[0] != demoDevice {
+		t.Errorf("blocked: %v", blocked)
+	}
+	if o := e.run(t, "status"); !strings.Contains(o.stdout, "reception-ipad") || !strings.Contains(o.stdout, "/captures/") || !strings.Contains(o.stdout, "cloudtrax") {
+		t.Errorf("%s", o.stdout)
+	}
+	e.put(t, "web.pcap")
+	// The lab is preserved in a dry run: that is the default.
+	if d := e.delivered(t, "web.pcap", "cloudshare"); d.State != ledger.DeliveryDone || !strings.Contains(deref(d.Note), p.lab+": snapshot planned") {
+		t.Errorf("%+v, %q", d, deref(d.Note))
+	}
+	if d := e.delivered(t, "web.pcap", "cloudtrax"); d.State != ledger.DeliverySkipped {
+		t.Errorf("%+v", d)
+	}
+	if n := p.trax.Counted("forbidden") + p.share.Counted("forbidden") + p.share.Counted("snapshot"); n != 0 || p.trax.Counted("block") != 1 {
+		t.Errorf("%d forbidden calls or snapshots, %d blocks", n, p.trax.Counted("block"))
+	}
+}
+
 // named waits until CloudTrax was asked for its clients.
 func (e *explainedAgent) named(t *testing.T) {
 	t.Helper()

@@ -115,6 +115,30 @@ func showDestination(row rowFunc, d control.DestinationState) {
 	}
 }
 
+func showNeighbours(row rowFunc, g *control.Agent) {
+	for _, n := range g.Names {
+		text := n.Text
+		if n.At == nil {
+			text = "nothing is known yet"
+		} else {
+			text += ", asked at " + stamp(*n.At)
+		}
+		if n.Stale {
+			text += " (stale)"
+		}
+		row(n.Source, "%s", text)
+		if n.Error != nil {
+			row("", "%s", *n.Error)
+		}
+	}
+	for _, d := range g.Deliveries {
+		row("to "+d.Destination, "%d waiting, %d done, %d failed, %d skipped", d.Pending, d.Done, d.Failed, d.Skipped)
+	}
+	for _, b := range g.Blocked {
+		row("blocked", "%s (%s) until %s: %s", b.Name, b.MAC, stamp(b.Until), b.Reason)
+	}
+}
+
 func showAgent(row rowFunc, g *control.Agent) {
 	for _, u := range g.Uploading {
 		size := bytesOf(u.Size)
@@ -136,6 +160,7 @@ func showAgent(row rowFunc, g *control.Agent) {
 	for _, c := range g.Captures {
 		showCapture(row, c)
 	}
+	showNeighbours(row, g)
 	if d := g.Disk; d.Free > 0 || d.SpoolBytes > 0 {
 		text := fmt.Sprintf("%s free, %s in the spool", bytesOf(d.Free), bytesOf(d.SpoolBytes))
 		if d.MinFree > 0 {

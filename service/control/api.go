@@ -96,6 +96,35 @@ type Agent struct {
 	Captures    []Capture        `json:"captures"`
 	Destination DestinationState `json:"destination_state"`
 	Disk        Disk             `json:"disk"`
+	Names       []Names          `json:"names"`      // who has names for machines
+	Deliveries  []Delivery       `json:"deliveries"` // where captures are brought besides
+	Blocked     []Blocked        `json:"blocked"`    // clients that are blocked by this agent
+}
+
+// Names is what a source of names knows.
+type Names struct {
+	Source string     `json:"source"`
+	Text   string     `json:"text"`
+	At     *time.Time `json:"at"` // when that was asked; null: not yet
+	Stale  bool       `json:"stale"`
+	Error  *string    `json:"error"`
+}
+
+// Delivery is how the captures for one destination stand.
+type Delivery struct {
+	Destination string `json:"destination"`
+	Pending     int64  `json:"pending"`
+	Done        int64  `json:"done"`
+	Failed      int64  `json:"failed"`
+	Skipped     int64  `json:"skipped"`
+}
+
+// Blocked is a client of a network that is blocked for a while.
+type Blocked struct {
+	MAC    string    `json:"mac"`
+	Name   string    `json:"name"`
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
 }
 
 // Uploading is a capture on its way.

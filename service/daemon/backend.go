@@ -93,6 +93,7 @@ func (d *Daemon) Status(ctx context.Context) (control.Status, error) {
 	if owned, err := d.ledger.Owned(ctx); err == nil {
 		a.Disk.SpoolBytes = owned.Bytes
 	}
+	d.neighbours(ctx, g, a)
 	switch {
 	case draining:
 		a.State = control.Draining
@@ -105,6 +106,27 @@ func (d *Daemon) Status(ctx context.Context) (control.Status, error) {
 	}
 	v.Agent = a
 	return v, nil
+}
+
+// neighbours says how the other platforms fare.
+func (d *Daemon) neighbours(ctx context.Context, g *generation, a *control.Agent) {
+	for _, n := range g.agent.NamesStatus() {
+		a.Names = append(a.Names, control.Names{Source: n.Source, Text: n.Text, At: when(n.At), Stale: n.Stale, Error: word(n.Error)})
+	}
+	deliveries, err := g.agent.DeliveryStatus(ctx)
+	if err != nil {
+		d.troubled(err)
+	}
+	for _, one := range deliveries {
+		a.Deliveries = append(a.Deliveries, control.Delivery(one))
+	}
+	blocked, err := g.agent.Blocked()
+	if err != nil {
+		d.log.Warn().Err(err).Msg("what is blocked can't be read")
+	}
+	for _, b := range blocked {
+		a.Blocked = append(a.Blocked, control.Blocked{MAC: b.MAC.String(), Name: b.Name, Until: b.Until, Reason: b.Reason})
+	}
 }
 
 func destinationState(door *service.Door) control.DestinationState {
