@@ -217,6 +217,12 @@ func (s *Store) getObject(c *standin.Call, key string) {
 
 // receive writes a request's body to a file, and checks what it was said to be.
 func (s *Store) receive(c *standin.Call) (*stored, string) {
+	s.mu.Lock()
+	room := s.opts.MaxBytes - s.used
+	s.mu.Unlock()
+	if c.R.ContentLength > room { // said before the body comes
+		return nil, "InsufficientStorage"
+	}
 	if err := os.MkdirAll(s.opts.Dir, 0o700); err != nil {
 		return nil, "InternalError"
 	}
@@ -224,9 +230,6 @@ func (s *Store) receive(c *standin.Call) (*stored, string) {
 	if err != nil {
 		return nil, "InternalError"
 	}
-	s.mu.Lock()
-	room := s.opts.MaxBytes - s.used
-	s.mu.Unlock()
 	h := sha256.New()
 	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(c.R.Body, max(room, 0)+1))
 	err = errors.Join(err, f.Close())
