@@ -55,6 +55,10 @@ func (t *task) look(ctx context.Context, item *Item) (string, error) {
 	}
 	if item.Processing == "" {
 		p, err := t.c.Pipeline(ctx, item.Pipeline, t.p.Project.ID)
+		if isClass(err, ClassNotFound) {
+			item.State, item.Text = Failed, "the platform does not know pipeline "+item.Pipeline+" any more"
+			return "", nil
+		}
 		if err != nil {
 			return "", err
 		}

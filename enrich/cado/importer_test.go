@@ -355,6 +355,32 @@ func TestAnUploadThatBeginsNoPipeline(t *testing.T) {
 	}
 }
 
+// The platform was set back, and does not know the pipeline.
+func TestAPipelineThatIsGone(t *testing.T) {
+	for name, answer := range map[string]standin.Fault{"404": {Name: "status", Status: 404, Text: "gone"}, "a page": {Name: "html"}} {
+		w := newWorld(t, cadotest.Options{})
+		e := evidence("a.pcap", []byte("packets"))
+		if _, err := w.Import(t.Context(), e, Progress{}, w.save); !isClass(err, ClassRunning) {
+			t.Fatal(err)
+		}
+		answer.Match = "/pipelines/"
+		w.SetFault(answer)
+		_, err := w.Import(t.Context(), e, w.saved, w.save)
+		if name == "a page" {
+			isFailure(t, err, failure.Retry, ClassBadReply)
+			continue
+		}
+		if f := isFailure(t, err, failure.Permanent, ClassFailed); !strings.Contains(f.Error(), "does not know pipeline 1") {
+			t.Error(f)
+		}
+		w.ClearFaults()
+		w.saved = w.saved.Again()
+		if p, err := w.drive(t, e); err != nil || p.State != Stored {
+			t.Errorf("%+v %v", p, err)
+		}
+	}
+}
+
 func TestAnEndlessPipelineIsAskedForPolitely(t *testing.T) {
 	w := newWorld(t, cadotest.Options{})
 	w.SetFault(standin.Fault{Name: "endless"})

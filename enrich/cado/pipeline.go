@@ -209,14 +209,17 @@ func (c *Client) Pipeline(ctx context.Context, id, project string) (Pipeline, er
 	}
 	var found Pipeline
 	// One object is documented for v2, a list was seen, too.
-	list := listOf(e.Data, "pipelines")
+	list, n := listOf(e.Data, "pipelines"), 0
 	if each(list, maxPages*perPage, func(one json.RawMessage) error {
+		n++
 		if p := decodePipeline(one); p.ID == id {
 			found = p
 		}
 		return nil
 	}) != nil {
 		found = decodePipeline(list)
+	} else if n == 0 {
+		return Pipeline{}, failf(ClassNotFound, "ask for pipeline %s: there is none", id)
 	}
 	if found.ID != id {
 		return Pipeline{}, failf(ClassBadReply, "ask for pipeline %s: it is not in the answer", id)
