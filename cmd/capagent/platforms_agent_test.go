@@ -141,6 +141,32 @@ func TestACaptureIsNamedAndImported(t *testing.T) {
 	}
 }
 
+// TestAFailedImportIsTriedAgain: what the platform says of it is known, and a person has
+// it done once more, as another import.
+func TestAFailedImportIsTriedAgain(t *testing.T) {
+	p := newPlatforms(t)
+	f, err := cadotest.ParseFault("fails")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cado.SetFault(f)
+	e := newExplainedAgent(t, p.tables)
+	startDaemon(t, e.config)
+	e.put(t, "web.pcap")
+	if d := e.delivered(t, "web.pcap", "cado"); d.State != ledger.DeliveryFailed || deref(d.Error) == "" {
+		t.Errorf("%+v, %q", d, deref(d.Error))
+	}
+	before := len(p.cado.Pipelines())
+	p.cado.ClearFaults()
+	id := *e.capture(t, "web.pcap", in(ledger.Done)).ID
+	if o := e.run(t, "retry", fmt.Sprint(id)); o.code != exitOK {
+		t.Errorf("%+v", o)
+	}
+	if d := e.delivered(t, "web.pcap", "cado"); d.State != ledger.DeliveryDone || len(p.cado.Pipelines()) <= before {
+		t.Errorf("%+v, %q, %d pipelines before", d, deref(d.Error), before)
+	}
+}
+
 // TestAFindingBlocksAClientAndPreservesALab: where the configuration names the indicator
 // and the lab, and for no other reason.
 func TestAFindingBlocksAClientAndPreservesALab(t *testing.T) {

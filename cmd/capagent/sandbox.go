@@ -295,7 +295,9 @@ func (a *app) prepareSandbox(opts sandboxOptions, url, threatConnect string, oth
 		ready.ThreatConnect.URL, ready.ThreatConnect.AccessID, ready.ThreatConnect.SecretFile)
 	ready.Platforms = map[string]string{}
 	for _, p := range others {
-		config += "\n" + p.table
+		if p.table != "" {
+			config += "\n" + p.table
+		}
 		ready.Platforms[p.name] = p.url
 	}
 	return ready, keys, os.WriteFile(ready.Config, []byte(config), 0o600)

@@ -22,7 +22,7 @@ type platform struct {
 	title string // for people
 	kinds []standin.Kind
 	// start makes the stand-in that will be at base, and the table by which it is used.
-	start func(s platformSetup) (*standin.Server, string)
+	start func(p platformSetup) (*standin.Server, string)
 }
 
 // platformSetup is what a stand-in is made with.
@@ -30,8 +30,20 @@ type platformSetup struct {
 	base    string
 	key     string // what its clients show
 	keyFile string
+	dir     string // for what it keeps
 	log     zerolog.Logger
+	shared  *sandboxShared
 }
+
+// sandboxShared is what one stand-in tells those after it.
+type sandboxShared struct {
+	store    *cadotest.Store
+	endpoint string
+	keyFile  string
+}
+
+// sandboxS3Key is no secret: it looks like one that Amazon gives.
+const sandboxS3Key = "AKIASANDBOX000000001"
 
 // demoDevice is the machine of the example captures that CloudTrax knows: that of the
 // branch office whose traffic is bad.
@@ -42,9 +54,15 @@ const demoLab, demoLabAddress = "portal.example.com", "192.0.2.80"
 
 func platforms() []platform {
 	return []platform{
+		{"s3", "S3", nil, func(p platformSetup) (*standin.Server, string) {
+			s := cadotest.NewStore(cadotest.StoreOptions{Dir: p.dir, AccessKeyID: sandboxS3Key, SecretAccessKey: p.key, Log: p.log})
+			p.shared.store, p.shared.endpoint, p.shared.keyFile = s, p.base, p.keyFile
+			return s.Server, ""
+		}},
 		{"cado", "Cado", cadotest.Kinds(), func(p platformSetup) (*standin.Server, string) {
-			s := cadotest.New(cadotest.Options{APIKey: p.key, Polls: 2, LoopbackNames: true, KeepRequests: 1000, BaseURL: p.base, Log: p.log})
-			return s.Server, fmt.Sprintf("[cado]\nurl = %q\napi_key_file = %q\nimport = \"flagged\"\npoll = \"1s\"\n", p.base, p.keyFile)
+			s := cadotest.New(cadotest.Options{APIKey: p.key, Polls: 2, LoopbackNames: true, KeepRequests: 1000, BaseURL: p.base, Log: p.log, Store: p.shared.store})
+			return s.Server, fmt.Sprintf("[cado]\nurl = %q\napi_key_file = %q\nimport = \"flagged\"\npoll = \"1s\"\nbucket = %q\nregion = \"us-east-1\"\nendpoint = %q\npath_style = true\naccess_key_id = %q\nsecret_access_key_file = %q\n",
+				p.base, p.keyFile, p.shared.store.Bucket, p.shared.endpoint, sandboxS3Key, p.shared.keyFile)
 		}},
 		{"cloudtrax", "CloudTrax", cloudtraxtest.Kinds(), func(p platformSetup) (*standin.Server, string) {
 			const key = "sandbox"
@@ -74,6 +92,7 @@ type sandboxPlatform struct {
 // startPlatforms makes all of them, each on a free port of loopback.
 func (a *app) startPlatforms(ctx context.Context, dir string, log zerolog.Logger) ([]sandboxPlatform, error) {
 	var out []sandboxPlatform
+	var shared sandboxShared
 	for _, p := range platforms() {
 		l, err := listenLoopback(ctx, p.name, "127.0.0.1:0")
 		if err != nil {
@@ -85,7 +104,7 @@ func (a *app) startPlatforms(ctx context.Context, dir string, log zerolog.Logger
 		if err != nil {
 			return append(out, one), err
 		}
-		one.server, one.table = p.start(platformSetup{one.url, key, file, log})
+		one.server, one.table = p.start(platformSetup{one.url, key, file, filepath.Join(dir, p.name), log, &shared})
 		out = append(out, one)
 	}
 	return out, nil
