@@ -14,7 +14,7 @@ import (
 )
 
 // docFiles are the pages whose commands are run.
-var docFiles = []string{"README.md", "docs/capture.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/find.md", "docs/import.md", "docs/indicators.md", "docs/recorder.md", "docs/sandbox.md", "docs/threatconnect.md"}
+var docFiles = []string{"README.md", "docs/cado.md", "docs/capture.md", "docs/cloudshare.md", "docs/cloudtrax.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/find.md", "docs/import.md", "docs/indicators.md", "docs/recorder.md", "docs/sandbox.md", "docs/threatconnect.md"}
 
 // notHere are commands that other tests run, or that only a person can.
 var notHere = regexp.MustCompile(`^(make (demo|test)\b|capagent sandbox (--dir|$))`)
@@ -38,13 +38,19 @@ func TestCommandsInTheDocs(t *testing.T) {
 					lines = append(lines, strings.TrimSpace(line))
 				}
 			}
-			runLines(t, lines)
+			runLines(t, lines, platformPages[filepath.Base(file)])
 		})
 	}
 }
 
-func runLines(t *testing.T, lines []string) {
+// platformPages speak of what the sandbox's whole configuration has.
+var platformPages = map[string]bool{"cado.md": true, "cloudshare.md": true, "cloudtrax.md": true}
+
+func runLines(t *testing.T, lines []string, platforms bool) {
 	dir, env := docsFolder(t)
+	if platforms {
+		env = append(env, "CAPAGENT_CONFIG="+filepath.Join(dir, "sandbox", "agent.toml"))
+	}
 	ran := 0
 	for _, line := range lines {
 		if line == "" || notHere.MatchString(line) {
