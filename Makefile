@@ -6,7 +6,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 
-.PHONY: build demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect oracle soak-capture judge-capture campaign crash soak wine filters fuzz captures
+.PHONY: build demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect oracle soak-capture judge-capture campaign explain crash soak wine filters fuzz captures
 
 build: ## the program, in ./capagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
@@ -62,6 +62,13 @@ judge-capture: ## an agent that captures: 50 rotations at full rate, 500 kills, 
 campaign: ## 20,000 files, 20 kills; then 4 GB through 64 MB (minutes)
 	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestImportSurvivesKills|TestBigFileStaysSmall' \
 	  -campaign.files 20000 -campaign.kills 20 -campaign.big 4GiB
+
+# Needs versitygw, an S3 that checks signatures:
+# go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+explain: ## 100 kills while sessions are explained, 60 while captures are imported, 5 GB into S3 through 20 (10 minutes, 15 GB)
+	go test ./cmd/capagent -count=1 -v -timeout 60m -run 'TestKillsWhileSessionsAreExplained|TestKillsWhileCapturesAreImported' \
+	  -lookup.kills 100 -deliver.kills 60
+	go test ./enrich/cado/bucket -count=1 -v -timeout 60m -run Campaign -bucket.campaign
 
 CRASH := go test ./internal/faulttest/crash -count=1 -v -timeout 6h
 crash: ## 2,000 kills, every system call, 1,000 power cuts, full and failing disks, mutants (hours; as root)

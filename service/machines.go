@@ -234,6 +234,7 @@ func (a *Agent) ends(ctx context.Context, c ledger.Capture, frames []int64) (map
 func labels(list []device.Device) []string {
 	var out []string
 	for _, d := range list[:min(len(list), 2)] {
+		d.Details = d.Details[:min(len(d.Details), 2)]
 		out = append(out, d.Label()+" ("+d.Confidence.String()+")")
 	}
 	return out

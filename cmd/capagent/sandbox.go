@@ -332,6 +332,9 @@ func (a *app) announce(ready sandboxReady) error {
 	}
 	lines := fmt.Sprintf("capagent sandbox: %s/\nThreatConnect:    %s/\n", ready.URL, strings.TrimSuffix(ready.ThreatConnect.URL, "/api"))
 	for _, p := range platforms() {
+		if p.name == sandboxS3 {
+			continue // it has no page
+		}
 		lines += fmt.Sprintf("%-17s %s/\n", p.title+":", ready.Platforms[p.name])
 	}
 	_, err := fmt.Fprintf(a.stdout, "%sconfiguration:    %s\ntry it:           capagent --config %s upload FILE\n", lines, quote.Path(shown), quote.Path(shown))

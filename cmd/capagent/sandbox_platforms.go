@@ -42,6 +42,9 @@ type sandboxShared struct {
 	keyFile  string
 }
 
+// sandboxS3 is the store that Cado's stand-in reads from.
+const sandboxS3 = "s3"
+
 // sandboxS3Key is no secret: it looks like one that Amazon gives.
 const sandboxS3Key = "AKIASANDBOX000000001"
 
@@ -54,7 +57,7 @@ const demoLab, demoLabAddress = "portal.example.com", "192.0.2.80"
 
 func platforms() []platform {
 	return []platform{
-		{"s3", "S3", nil, func(p platformSetup) (*standin.Server, string) {
+		{sandboxS3, "S3", nil, func(p platformSetup) (*standin.Server, string) {
 			s := cadotest.NewStore(cadotest.StoreOptions{Dir: p.dir, AccessKeyID: sandboxS3Key, SecretAccessKey: p.key, Log: p.log})
 			p.shared.store, p.shared.endpoint, p.shared.keyFile = s, p.base, p.keyFile
 			return s.Server, ""

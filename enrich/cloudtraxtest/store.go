@@ -184,9 +184,11 @@ func (s *Server) page() []standin.Section {
 		}
 		clients.Rows = append(clients.Rows, []string{strconv.Itoa(c.Network), c.Name, c.MAC.String(), s.ssid(c.Network, c.SSID), blocked})
 	}
-	return []standin.Section{clients, nodes, {
-		Title: "Calls that must never come", Head: []string{"Restarts and resets"}, Rows: [][]string{{strconv.Itoa(s.Counted("forbidden"))}},
-	}}
+	never := standin.Section{Title: "Restarts and resets", Head: []string{"How many"}, Empty: "None came; none must ever come."}
+	if n := s.Counted("forbidden"); n > 0 {
+		never.Rows = [][]string{{strconv.Itoa(n)}}
+	}
+	return []standin.Section{clients, nodes, never}
 }
 
 func (s *Server) ssid(network, n int) string {
