@@ -116,7 +116,7 @@ func (a *Agent) explained(ctx context.Context, c ledger.Capture, r Explanation) 
 		}
 		if len(r.Devices) > 0 {
 			told.Tags = addTags(told.Tags, device.Tags(r.Devices, maxMachineTags))
-			told.Machines = device.Summary(r.Devices, maxMachines)
+			told.Machines = device.Summary(r.Devices, maxMachines, a.macText)
 		}
 	}
 	return a.Ledger.Explain(ctx, c.ID, told)

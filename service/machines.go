@@ -2,6 +2,9 @@ package service
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -172,6 +175,17 @@ func (a *Agent) devices(ctx context.Context, what Contents) (all []device.Device
 // a capture that was made somewhere else.
 func elsewhere(d device.Device) bool {
 	return d.Self && d.MAC == nil && len(d.IPs)+len(d.Hosts) == 0
+}
+
+// macText is a hardware address as a session tells it. A digest is the same for the
+// same device, and nobody can try addresses out without the secret of [cloudtrax].
+func (a *Agent) macText(m device.MAC) string {
+	if !a.Config.CloudTrax.HashMACs {
+		return m.String()
+	}
+	sum := hmac.New(sha256.New, []byte(a.Config.CloudTrax.Secret.Reveal()))
+	sum.Write(m[:])
+	return "mac-" + hex.EncodeToString(sum.Sum(nil)[:6])
 }
 
 // encodeDevices are as many as the ledger keeps.

@@ -28,6 +28,7 @@ type Config struct {
 	NodesEvery    config.Duration `toml:"nodes_every"`    // access points
 	SwitchesEvery config.Duration `toml:"switches_every"` // and their ports
 	SurveyEvery   config.Duration `toml:"survey_every"`   // access points of others; 0: never
+	HashMACs      bool            `toml:"hash_macs"`      // tell hardware addresses as digests
 	AllowHTTP     bool            `toml:"allow_http"`
 	CAFile        string          `toml:"ca_file"`
 	Pins          []string        `toml:"pins"`    // "sha256/BASE64"

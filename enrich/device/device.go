@@ -178,13 +178,14 @@ func Clean(s string) string {
 // Label is the device in a few words: "reception-ipad · AP Front office · SSID HQ-Staff".
 func (d Device) Label() string { return strings.Join(append([]string{d.Name}, d.Details...), " · ") }
 
-// Summary tells of devices in at most size bytes, the surest first, one a line.
-func Summary(list []Device, size int) string {
+// Summary tells of devices in at most size bytes, the surest first, one a line. Hardware
+// addresses are told as mac says.
+func Summary(list []Device, size int, mac func(MAC) string) string {
 	var out strings.Builder
 	for n, d := range Sort(list) {
 		line := d.Label()
 		if d.MAC != nil {
-			line += ", " + d.MAC.String()
+			line += ", " + mac(*d.MAC)
 		}
 		for _, ip := range d.IPs[:min(len(d.IPs), 3)] {
 			line += ", " + ip.String()

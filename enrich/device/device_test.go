@@ -70,13 +70,13 @@ var (
 
 func TestDevicesInWords(t *testing.T) {
 	list := []device.Device{lab, ipad}
-	if got, want := device.Summary(list, 1000), "reception-ipad · AP Front office · SSID HQ-Staff, 00:11:22:aa:bb:cc, 192.0.2.7 (cloudtrax, high)\nweb (cloudshare, low; clones share addresses)\n"; got != want {
+	if got, want := device.Summary(list, 1000, device.MAC.String), "reception-ipad · AP Front office · SSID HQ-Staff, 00:11:22:aa:bb:cc, 192.0.2.7 (cloudtrax, high)\nweb (cloudshare, low; clones share addresses)\n"; got != want {
 		t.Errorf("%s", cmp.Diff(want, got))
 	}
-	if got := device.Summary(list, 130); !strings.HasSuffix(got, "and 1 more\n") || len(got) > 130 {
+	if got := device.Summary(list, 130, device.MAC.String); !strings.HasSuffix(got, "and 1 more\n") || len(got) > 130 {
 		t.Errorf("%q", got)
 	}
-	if got := device.Summary(slices.Repeat(list, 1000), 5); got != "" {
+	if got := device.Summary(slices.Repeat(list, 1000), 5, device.MAC.String); got != "" {
 		t.Errorf("%q", got)
 	}
 	if diff := cmp.Diff([]string{"reception-ipad", "HQ  Staff"}, device.Tags(list, 30)); diff != "" {
