@@ -43,6 +43,7 @@ type Agent struct {
 
 	// Deliverers do something because of a capture, once it has a session.
 	Deliverers []Deliverer
+	rests      rests
 
 	blocks *cloudtrax.Blocker // nil without CloudTrax: it ends what it began
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"capagent/enrich/cado"
@@ -148,6 +149,9 @@ func Alone(cfg Config, platform string, f func() error) error {
 }
 
 func (a *Agent) deliverDue(ctx context.Context, by Deliverer, told Delivered) (next time.Time, err error) {
+	if until := a.rests.until(by.Name()); time.Now().Before(until) {
+		return until, nil // whatever has come meanwhile: it did not answer a moment ago
+	}
 	for ctx.Err() == nil {
 		due, later, err := a.Ledger.DueDeliveries(ctx, by.Name(), deliverAtOne)
 		if err != nil || len(due) == 0 {
@@ -155,12 +159,44 @@ func (a *Agent) deliverDue(ctx context.Context, by Deliverer, told Delivered) (n
 		}
 		for _, d := range due {
 			pause, err := a.deliver(ctx, by, d, told)
+			a.rests.set(by.Name(), pause)
 			if err != nil || !pause.IsZero() {
 				return pause, err
 			}
 		}
 	}
 	return next, ctx.Err()
+}
+
+// HurryDeliveries has those tried at once that rest because their destination did not
+// answer.
+func (a *Agent) HurryDeliveries() { a.rests.clear() }
+
+// rests are destinations that are left alone for a while.
+type rests struct {
+	mu   sync.Mutex
+	over map[string]time.Time
+}
+
+func (r *rests) until(name string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.over[name]
+}
+
+func (r *rests) set(name string, until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over == nil {
+		r.over = map[string]time.Time{}
+	}
+	r.over[name] = until
+}
+
+func (r *rests) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = nil
 }
 
 // deliver goes on with one delivery. The time says that no other should be tried

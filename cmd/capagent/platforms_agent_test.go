@@ -237,6 +237,9 @@ func TestPlatformsNeverStopAnUpload(t *testing.T) {
 			}
 			agent.wait("not all machines have their names")
 			agent.wait("captures wait to be delivered")
+			if n := p.cado.Counted("requests"); n > 3 {
+				t.Errorf("Cado is asked %d times within seconds", n)
+			}
 			said := map[string]int{}
 			for line := range strings.Lines(agent.log()) {
 				for _, text := range []string{"not all machines have their names", "captures wait to be delivered"} {
@@ -249,6 +252,15 @@ func TestPlatformsNeverStopAnUpload(t *testing.T) {
 				if n > 1 {
 					t.Errorf("%q is said %d times", text, n)
 				}
+			}
+			for _, s := range []*standin.Server{p.cado.Server, p.trax.Server, p.share.Server} {
+				s.ClearFaults()
+			}
+			if o := e.run(t, "retry", fmt.Sprint(*v.ID)); o.code != exitOK {
+				t.Errorf("%+v", o)
+			}
+			if d := e.delivered(t, "0.pcap", "cado"); d.State != ledger.DeliveryDone {
+				t.Errorf("afterwards: %+v", d)
 			}
 			if log := agent.log(); strings.Contains(log, p.cado.APIKey) || strings.Contains(log, p.trax.Secret) || strings.Contains(log, p.share.APIKey) {
 				t.Error("a key is in the log")

@@ -105,12 +105,12 @@ func (l *Ledger) SetDelivery(ctx context.Context, d Delivery) error {
 	return nil
 }
 
-// Redeliver has deliveries that failed tried again, of one capture or of all (0), and
-// returns how many there were.
+// Redeliver has deliveries that failed, or wait for their next attempt, tried at once, of
+// one capture or of all (0), and returns how many there were.
 func (l *Ledger) Redeliver(ctx context.Context, capture int64) (n int64, err error) {
 	err = l.write(ctx, func(ctx context.Context, tx *txn) error {
 		changed, err := tx.ExecContext(ctx, `UPDATE deliveries SET state = 'pending', attempts = 0, class = '', error = '', not_before = NULL, updated = ?2
-			WHERE (capture = ?1 OR ?1 = 0) AND state = 'failed'`, capture, stamp(l.now()))
+			WHERE (capture = ?1 OR ?1 = 0) AND (state = 'failed' OR state = 'pending' AND not_before IS NOT NULL)`, capture, stamp(l.now()))
 		if err == nil {
 			n, err = changed.RowsAffected()
 		}

@@ -48,6 +48,7 @@ func (d *Daemon) Retry(ctx context.Context, ids []int64, all bool) (int, error) 
 	}
 	g.door.Hurry()
 	g.sender.poke()
+	g.agent.HurryDeliveries()
 	g.courier.poke()
 	d.keeper.pokeAudit()
 	return n, nil
