@@ -374,7 +374,7 @@ func TestABadTokenPausesUntilTheConfigurationIsMended(t *testing.T) {
 }
 
 // systemd starts the agent with Type=notify: it is told when the agent is ready,
-// what it does, and that it stops.
+// what it does, that it is alive, and that it stops.
 func TestTheServiceManagerIsTold(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("systemd runs on Linux")
@@ -387,6 +387,7 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "200000")
 	a := startDaemon(t, config)
 	told := func(want string) {
 		t.Helper()
@@ -403,6 +404,9 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 		}
 	}
 	told("READY=1")
+	for range 3 {
+		told("WATCHDOG=1")
+	}
 	a.signal(syscall.SIGTERM)
 	told("STATUS=stopping")
 	told("STOPPING=1")

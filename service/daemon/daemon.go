@@ -43,6 +43,10 @@ type Options struct {
 	Stopping func()
 	// Told is called with a line for people when what the agent does has changed.
 	Told func(text string)
+	// Alive is called twice in each Watchdog while the agent goes on by itself; 0 for a
+	// service manager that wants no word.
+	Alive    func()
+	Watchdog time.Duration
 	// System is what this machine runs, for capture files to tell.
 	System string
 	// Reload asks for a reload each time something comes, Rotate for a new file of
@@ -75,6 +79,7 @@ type Daemon struct {
 	recorder *recorder
 	triggers *triggers
 	schedule *schedules
+	pulse    pulse
 
 	mu          sync.Mutex
 	now         *generation
@@ -158,6 +163,7 @@ func (d *Daemon) run(ctx context.Context, unclean bool) error {
 	own.Go(func() { d.triggers.run(lasting) })
 	own.Go(func() { d.schedule.run(lasting) })
 	own.Go(func() { d.obey(lasting) })
+	own.Go(func() { d.feed(lasting) })
 	if server := d.listen(ctx); server != nil {
 		own.Go(func() { d.serve(lasting, server) })
 	}

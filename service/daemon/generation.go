@@ -59,7 +59,7 @@ func (d *Daemon) generation(cfg service.Config) (*generation, error) {
 		}
 	}
 	g.sender = newSender(g.agent, g.door, d.log)
-	g.sender.troubled = d.troubled
+	g.sender.troubled, g.sender.pulse = d.troubled, &d.pulse
 	g.sender.ended = func(ctx context.Context, c ledger.Capture, err error) { d.ended(ctx, g, c, err) }
 	g.looker = newLooker(g.agent, g.door, d.log)
 	g.looker.problems, g.looker.troubled, g.looker.decided = d.problems, d.troubled, func() { g.sender.poke(); d.keeper.pokeAudit(); poke(d.keeper.sweepWake) }

@@ -233,7 +233,10 @@ func (l *live) closed() {
 // take hands packets to the Rotator until the source has no more.
 func (l *live) take(source capture.Source, r *rotate.Rotator) error {
 	batch := make([]packet.Packet, batchSize)
+	heart := l.d.pulse.begin("capture "+l.name, silentCapture)
+	defer heart.end()
 	for {
+		heart.beat()
 		n, err := source.Read(batch)
 		if n > 0 || err == nil {
 			l.write(source, r, batch[:n])

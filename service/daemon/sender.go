@@ -33,8 +33,9 @@ type sender struct {
 	// ended is told of every capture that was tried, from several goroutines.
 	ended func(ctx context.Context, c ledger.Capture, err error)
 
-	wake chan struct{}
-	done chan int64
+	pulse *pulse // nil: nobody watches
+	wake  chan struct{}
+	done  chan int64
 
 	mu     sync.Mutex
 	flying map[int64]flight
@@ -72,7 +73,10 @@ func (s *sender) run(take, work context.Context) {
 	defer flights.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	heart := s.pulse.begin("the sender", silentSender)
+	defer heart.end()
 	for {
+		heart.beat()
 		_, changed := s.door.Status()
 		pause := s.fill(take, work, &flights)
 		timer.Reset(pause)
