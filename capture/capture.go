@@ -42,7 +42,10 @@ type Options struct {
 	Fanout     int           // rings (and so CPUs) that share an interface's packets; 0: one
 	Blind      time.Duration // without a packet while the interface counts some: an event; 0: DefaultBlind, < 0: never
 	Own        *Flows        // connections whose packets are left out; nil: none
-	Event      func(Event)   // is told what happens to the interfaces; by the reader, so it must not wait
+	// Socket opens packet sockets on Linux, for a process that may not; nil: it does so
+	// itself. The file descriptor does not block and is closed on exec.
+	Socket func(cooked bool) (fd int, err error)
+	Event  func(Event) // is told what happens to the interfaces; by the reader, so it must not wait
 }
 
 // Bounds and defaults of Options.

@@ -212,7 +212,7 @@ func (s *source) program(l link) ([]bpf.RawInstruction, error) {
 func (s *source) openRings(l link) (rings []*ring, err error) {
 	c := ringConfig{
 		size: s.o.Buffer / int64(len(s.o.Interfaces)*s.o.Fanout), retire: s.o.Retire,
-		snap: int(s.o.SnapLen), promisc: !s.o.NoPromisc,
+		snap: int(s.o.SnapLen), promisc: !s.o.NoPromisc, socket: s.o.Socket,
 	}
 	defer func() {
 		if err != nil {

@@ -60,6 +60,7 @@ type ringConfig struct {
 	retire  time.Duration
 	snap    int
 	promisc bool
+	socket  func(cooked bool) (int, error) // nil: openSocket
 }
 
 // geometry cuts size bytes into blocks.
@@ -72,14 +73,13 @@ func geometry(size int64) (block, blocks int) {
 // openRing makes a ring on l that refuses every packet until it gets its
 // filter, so that nothing comes in unfiltered.
 func openRing(l link, c ringConfig) (*ring, error) {
-	typ := unix.SOCK_RAW
-	if l.cooked() {
-		typ = unix.SOCK_DGRAM
+	open := c.socket
+	if open == nil {
+		open = openSocket
 	}
-	// Protocol 0: the socket gets nothing before it is bound.
-	fd, err := unix.Socket(unix.AF_PACKET, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := open(l.cooked())
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+		return nil, err
 	}
 	r := &ring{fd: fd, link: l, snap: c.snap}
 	if err := r.setUp(c); err != nil {
@@ -87,6 +87,19 @@ func openRing(l link, c ringConfig) (*ring, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+func openSocket(cooked bool) (int, error) {
+	typ := unix.SOCK_RAW
+	if cooked {
+		typ = unix.SOCK_DGRAM
+	}
+	// Protocol 0: the socket gets nothing before it is bound.
+	fd, err := unix.Socket(unix.AF_PACKET, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	return fd, nil
 }
 
 // setUp makes a socket without a protocol a bound one with a ring.

@@ -9,8 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"capagent/capture/opener"
 	"capagent/internal/instance"
 	"capagent/internal/paths"
 	"capagent/service/control"
@@ -62,7 +64,10 @@ func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
 	trigger, ignoreTrigger := signals(triggerSignals)
 	defer ignoreTrigger()
 	own, _ := paths.Default(a.configPath) // a user's own places can be unknown
+	socket, join := keepApart(ctx, log)
+	defer join()
 	err = daemon.Run(ctx, daemon.Options{
+		Socket: socket,
 		Config: cfg, Load: a.fullConfig, Version: version, Log: log, Grace: grace,
 		Ready: func() { notify("READY=1") }, Stopping: func() { notify("STOPPING=1") },
 		Told:  func(text string) { notify("STATUS=" + text) },
@@ -80,6 +85,26 @@ func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
 		return fmt.Errorf("run: %w", err)
 	}
 	return nil
+}
+
+// keepApart has the right to capture in a child, and takes it from this process, which
+// holds the secrets. Where that can't be done the agent captures by itself, as it does as
+// root.
+func keepApart(ctx context.Context, log zerolog.Logger) (socket func(cooked bool) (int, error), join func()) {
+	join = func() {}
+	if !opener.May() {
+		return nil, join
+	}
+	o, err := opener.Start(ctx)
+	if err == nil {
+		if err = opener.Drop(); err == nil {
+			log.Info().Int("child", o.PID()).Msg("the right to capture is in a process of its own")
+			return o.Socket, func() { _ = o.Close() }
+		}
+		_ = o.Close()
+	}
+	log.Warn().Err(err).Str("class", "rights").Msg("the right to capture is not kept apart")
+	return nil, join
 }
 
 // signals passes these signals on until stop is called. None are none: to

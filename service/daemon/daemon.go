@@ -47,6 +47,8 @@ type Options struct {
 	// service manager that wants no word.
 	Alive    func()
 	Watchdog time.Duration
+	// Socket opens packet sockets where this process may not; nil: it does so itself.
+	Socket func(cooked bool) (fd int, err error)
 	// System is what this machine runs, for capture files to tell.
 	System string
 	// Reload asks for a reload each time something comes, Rotate for a new file of

@@ -164,7 +164,7 @@ func openingHint(err error) string {
 // life is one opening of the source, to its end.
 func (l *live) life(ctx context.Context) error {
 	options := l.config.Options()
-	options.Event = l.event
+	options.Event, options.Socket = l.event, l.d.opts.Socket
 	if l.config.ExcludeUploads {
 		options.Own = l.flows
 	}

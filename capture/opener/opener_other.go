@@ -1,0 +1,29 @@
+//go:build !linux
+
+package opener
+
+import "context"
+
+// Opener does not exist here.
+type Opener struct{}
+
+// Start fails.
+func Start(context.Context) (*Opener, error) { return nil, ErrUnsupported }
+
+// PID is 0.
+func (*Opener) PID() int { return 0 }
+
+// Socket fails.
+func (*Opener) Socket(bool) (int, error) { return -1, ErrUnsupported }
+
+// Close does nothing.
+func (*Opener) Close() error { return nil }
+
+// Serve fails.
+func Serve() error { return ErrUnsupported }
+
+// Drop fails.
+func Drop() error { return ErrUnsupported }
+
+// May is false.
+func May() bool { return false }

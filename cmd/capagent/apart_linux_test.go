@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"capagent/internal/traffic"
+)
+
+// ordinary builds the program as it is shipped: without cgo, whose threads can't be
+// made to drop anything.
+func ordinary(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "capagent")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Skipf("go build: %v\n%s", err, out)
+	}
+	return path
+}
+
+// rights are the effective capabilities of each thread of a process.
+func rights(t *testing.T, pid string) (all []string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/" + pid + "/task/*/status")
+	if err != nil || len(files) == 0 {
+		t.Fatal(pid, err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		for line := range strings.Lines(string(text)) {
+			if value, ok := strings.CutPrefix(line, "CapEff:"); ok {
+				all = append(all, strings.TrimSpace(value))
+			}
+		}
+	}
+	return all
+}
+
+// TestTheRightToCaptureIsKeptApart: the agent of a user with CAP_NET_RAW gives it to a
+// child that has no environment, has no capability itself, and captures everything, also
+// when the interface comes back.
+func TestTheRightToCaptureIsKeptApart(t *testing.T) {
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip(err)
+	}
+	p := pair(t, traffic.Options{})
+	dir, err := os.MkdirTemp("", "apart")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	const nobody = 65534
+	exe, state, config := ordinary(t, dir), filepath.Join(dir, "state"), filepath.Join(dir, "agent.toml")
+	writeFile(t, config, fmt.Appendf(nil, "[agent]\nstate_dir = %q\n[cloudshark]\nurl = \"https://127.0.0.1:9\"\ntoken = \"0123456789abcdef0123456789abcdef\"\n[[capture]]\nname = \"lan\"\ninterface = \"vethrx\"\n", state), 0o600)
+	for _, path := range []string{dir, config} {
+		if err := os.Chown(path, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log output
+	agent := p.Command(t.Context(), traffic.RX, "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+		"--inh-caps", "+net_raw", "--ambient-caps", "+net_raw", exe, "--config", config, "run")
+	agent.Env = append(os.Environ(), "HOME="+dir, "A_SECRET=hunter2")
+	agent.Stderr = &log
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
+	for end := time.Now().Add(patience); !strings.Contains(log.String(), `"message":"capturing"`); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(log.String())
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), "pgrep", "-f", "packet-sockets").Output()
+	child := ""
+	for _, pid := range strings.Fields(string(out)) {
+		if link, _ := os.Readlink("/proc/" + pid + "/exe"); link == exe {
+			child = pid
+		}
+	}
+	if err != nil || child == "" {
+		t.Fatalf("there is no child: %v\n%s", err, log.String())
+	}
+	parent := strconv.Itoa(parentOf(t, child))
+	for _, r := range rights(t, parent) {
+		if r != "0000000000000000" {
+			t.Errorf("the agent has %s", r)
+		}
+	}
+	for _, r := range rights(t, child) {
+		if r != "0000000000002000" { // CAP_NET_RAW
+			t.Errorf("the child has %s", r)
+		}
+	}
+	if env, err := os.ReadFile("/proc/" + child + "/environ"); err != nil || len(env) > 0 {
+		t.Errorf("the child's environment: %q, %v", env, err)
+	}
+	const packets = 1000
+	if _, err := p.Send(t.Context(), traffic.Load{Size: 128, Rate: 10_000, Count: packets}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // the kernel hands over what it still holds
+	if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, log.String())
+	}
+	files, err := filepath.Glob(filepath.Join(state, "spool", "*.pcapng"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err, log.String())
+	}
+	if seen, err := traffic.Check(files...); err != nil || seen.Distinct != packets {
+		t.Errorf("%d of %d packets, %v", seen.Distinct, packets, err)
+	}
+	if _, err := os.Stat("/proc/" + child); err == nil {
+		t.Error("the child outlives the agent")
+	}
+	if bytes.Contains([]byte(log.String()), []byte("hunter2")) {
+		t.Error("a secret is in the log")
+	}
+}
+
+// parentOf is the parent of a process.
+func parentOf(t *testing.T, pid string) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	n, err := strconv.Atoi(strings.Fields(rest)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
