@@ -2,6 +2,7 @@ package safefile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,7 +11,11 @@ import (
 // Write makes data the whole content of the file at path, readable by its owner
 // alone. After a crash or a power cut the file has either its old content or the new
 // one. A link at path is replaced, not followed.
-func Write(path string, data []byte) (err error) {
+func Write(path string, data []byte) error { return WriteMode(path, data, 0o600) }
+
+// WriteMode is Write for a file that others may read, too: its permissions are mode,
+// whatever the umask is.
+func WriteMode(path string, data []byte, mode fs.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*.part") // mode 0600
 	if err != nil {
@@ -24,6 +29,11 @@ func Write(path string, data []byte) (err error) {
 	}()
 	if _, err := f.Write(data); err != nil {
 		return err
+	}
+	if mode != 0o600 {
+		if err := f.Chmod(mode); err != nil {
+			return err
+		}
 	}
 	if err := f.Sync(); err != nil {
 		return err

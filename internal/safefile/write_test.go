@@ -31,6 +31,16 @@ func TestWriteReplacesTheWhole(t *testing.T) {
 	}
 }
 
+func TestWriteModeLetsOthersRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "page.prom")
+	if err := safefile.WriteMode(path, []byte("text"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o644 {
+		t.Error(info, err)
+	}
+}
+
 func TestWriteFollowsNoLink(t *testing.T) {
 	dir := t.TempDir()
 	other, path := filepath.Join(dir, "other"), filepath.Join(dir, "state.json")
