@@ -26,7 +26,7 @@ var (
 	capturesBytes = desc("captures_bytes", "Size of the captures in the ledger, by state.", "state")
 	flagged       = desc("captures_flagged", "Captures with findings.")
 	duplicates    = desc("captures_possible_duplicates", "Captures that may have a second session in the destination.")
-	backlogAge    = desc("backlog_age_seconds", "How long the oldest queued capture has waited; 0 when none is queued.")
+	backlogAge    = desc("backlog_age_seconds", "How long ago the oldest queued capture was recorded; 0 when none is queued.")
 
 	destinationState = desc("destination_state", "1 for the state that the destination is in: open, paused, or probing (one capture goes first).", "state")
 	uploading        = desc("uploading", "Captures on their way to the destination.")
@@ -156,7 +156,7 @@ func (s snapshot) age(at *time.Time) float64 {
 }
 
 // page is what is handed out. A second value for a series, as where a capture
-// ends and waits in the same moment, is left out: it would spoil the whole page.
+// ends and waits in the same moment, is left out: it would be an error.
 type page struct {
 	to   chan<- prometheus.Metric
 	seen map[series]bool

@@ -219,6 +219,7 @@ func TestTheTextfile(t *testing.T) {
 				Config: cfg, Observer: observed(),
 				Status: func(context.Context) (control.Status, error) {
 					v := everything()
+					v.Agent.Captures = append(v.Agent.Captures, v.Agent.Captures...) // no trouble
 					v.Flagged = asked.Add(1)
 					return v, nil
 				},
