@@ -27,6 +27,7 @@ import (
 	"capagent/internal/ledger"
 	"capagent/internal/safefile"
 	"capagent/service/lookup"
+	"capagent/service/metrics/observe"
 	"capagent/upload"
 )
 
@@ -108,6 +109,14 @@ func Assemble(cfg Config, l *ledger.Ledger, version string, policy Policy, log z
 		return nil, err
 	}
 	return a, nil
+}
+
+// Observe has an Observer told how long steps take, and what look-ups cost.
+func (a *Agent) Observe(o *observe.Observer) {
+	a.Pipeline.observer = o
+	if a.Lookup != nil {
+		a.Lookup.Observer = o
+	}
 }
 
 // Close ends the agent's use of the ledger.

@@ -19,6 +19,7 @@ import (
 	"capagent/internal/logs"
 	"capagent/rotate"
 	"capagent/service/control/local"
+	"capagent/service/metrics/observe"
 	"capagent/service/retention"
 	"capagent/upload"
 )
@@ -45,6 +46,7 @@ type Config struct {
 	Schedule  []ScheduleConfig `toml:"schedule"`
 	Retention retention.Config `toml:"retention"`
 	Control   local.Config     `toml:"control"`
+	Metrics   observe.Config   `toml:"metrics"`
 
 	// Loaded tells where each value came from. It is nil in a Config that was
 	// not made by LoadConfig.
@@ -81,7 +83,7 @@ func DefaultConfig() Config {
 	c := Config{
 		Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Inspect: defaultInspect(), Policy: defaultPolicy(),
 		ThreatConnect: threatconnect.DefaultConfig(), Cado: cado.DefaultConfig(), CloudTrax: cloudtrax.DefaultConfig(), CloudShare: cloudshare.DefaultConfig(),
-		Retention: retention.DefaultConfig(), Control: local.DefaultConfig(),
+		Retention: retention.DefaultConfig(), Control: local.DefaultConfig(), Metrics: observe.DefaultConfig(),
 	}
 	c.Rotate.SetDefaults()
 	return c
@@ -113,6 +115,7 @@ func LoadConfig(ctx context.Context, opts config.Options, stateDir string, secre
 	errs = append(errs, cfg.checkPlatforms(secrets)...)
 	errs = append(errs, cfg.place("", cfg.Retention.Validate())...)
 	errs = append(errs, cfg.place("", cfg.Control.Validate())...)
+	errs = append(errs, cfg.place("", cfg.Metrics.Validate())...)
 	if cfg.Agent.Name == "" {
 		cfg.Agent.Name = hostName()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"capagent/internal/failure"
 	"capagent/internal/ledger"
+	"capagent/service/metrics/observe"
 )
 
 // ErrNotNow says that a capture is not to be tried at this moment: another
@@ -25,6 +26,8 @@ type Pipeline struct {
 	Ledger *ledger.Ledger
 	Steps  []Step
 	Log    zerolog.Logger
+
+	observer *observe.Observer // nil: nobody counts
 
 	policy Policy
 	paused atomic.Bool // a pause may be recorded
@@ -188,7 +191,9 @@ func (p *Pipeline) attempt(ctx context.Context, id int64, step Step, begun ledge
 		return false, errors.Join(err, p.Ledger.Fail(record, id, step.Name(), ledger.StepFailure{Release: true}))
 	}
 	log := p.Log.With().Int64("capture", id).Str("step", step.Name()).Int("attempt", begun.Attempt).Logger()
+	began := time.Now()
 	result, err := p.act(ctx, step, c, begun.Restarted, log)
+	p.observer.Step(step.Name(), outcome(result, err), time.Since(began))
 	if err == nil {
 		p.reopen(record, c)
 		log.Debug().Str("session", result.SessionID).Str("note", result.Note).Msg("step done")
@@ -211,6 +216,18 @@ func (p *Pipeline) attempt(ctx context.Context, id int64, step Step, begun ledge
 	delay := time.Until(v.next)
 	log.Warn().Str("class", f.Class).Dur("delay", delay).Msg(f.Error() + "; trying again")
 	return true, wait(ctx, delay)
+}
+
+// outcome is how a step ended, in a word.
+func outcome(r ledger.Result, err error) string {
+	switch {
+	case err != nil:
+		return failure.As(err).Kind.String()
+	case r.Skipped:
+		return "skipped"
+	default:
+		return "done"
+	}
 }
 
 // pause records, for everyone who asks later, that a destination is closed.

@@ -24,6 +24,7 @@ import (
 	"capagent/internal/secret"
 	"capagent/service"
 	"capagent/service/control"
+	"capagent/service/metrics/observe"
 )
 
 // Options of a daemon.
@@ -82,6 +83,8 @@ type Daemon struct {
 	triggers *triggers
 	schedule *schedules
 	pulse    pulse
+	observer *observe.Observer
+	metering chan struct{} // whoever tells metrics: one generation at a time
 
 	mu          sync.Mutex
 	now         *generation
@@ -97,7 +100,10 @@ type Daemon struct {
 
 // Run is the daemon's life. It returns nil when ctx ended it.
 func Run(ctx context.Context, opts Options) (err error) {
-	d := &Daemon{opts: opts, log: opts.Log, started: time.Now().UTC(), problems: newProblems(opts.Log)}
+	d := &Daemon{
+		observer: observe.NewObserver(), metering: make(chan struct{}, 1),
+		opts: opts, log: opts.Log, started: time.Now().UTC(), problems: newProblems(opts.Log),
+	}
 	d.triggers, d.schedule = newTriggers(d), &schedules{d: d, wake: make(chan struct{}, 1)}
 	d.recorder, d.captures = newRecorder(d), &captures{d: d, open: engine.Open, ready: make(chan struct{})}
 	if opts.open != nil {

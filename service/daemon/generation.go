@@ -58,6 +58,7 @@ func (d *Daemon) generation(cfg service.Config) (*generation, error) {
 			g.door.Resume(p)
 		}
 	}
+	g.agent.Observe(d.observer)
 	g.sender = newSender(g.agent, g.door, d.log)
 	g.sender.troubled, g.sender.pulse = d.troubled, &d.pulse
 	g.sender.ended = func(ctx context.Context, c ledger.Capture, err error) { d.ended(ctx, g, c, err) }
@@ -103,6 +104,7 @@ func (d *Daemon) begin(g *generation) {
 		parts.Go(func() { g.looker.run(taking) })
 		parts.Go(func() { g.agent.Background(taking) })
 		parts.Go(func() { g.courier.run(taking) })
+		parts.Go(func() { d.meter(taking, g) })
 		for _, f := range g.folders {
 			parts.Go(func() {
 				if err := f.watcher.Run(taking); err != nil {

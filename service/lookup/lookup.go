@@ -15,6 +15,7 @@ import (
 	"capagent/enrich/indicator"
 	"capagent/enrich/verdict"
 	"capagent/internal/ledger"
+	"capagent/service/metrics/observe"
 )
 
 // Source is whoever can be asked. What it answers is true also with an error, which
@@ -37,6 +38,7 @@ type Options struct {
 	Remotes   []Remote
 	Choose    func([]indicator.Indicator) []verdict.Query // what is worth asking, the most suspicious first
 	Threshold verdict.Threshold
+	Observer  *observe.Observer // nil: nobody counts
 }
 
 // spared is for how long a source that did not answer is not asked for captures that
@@ -106,6 +108,7 @@ func (l *Lookup) Indicators(ctx context.Context, deadline time.Time, list []indi
 func (l *Lookup) remote(ctx, asking context.Context, r Remote, queries []verdict.Query, waits bool, to *gathered) {
 	known, rest, err := l.remembered(ctx, r.Name(), queries)
 	to.add(r.Name(), len(known), known, err)
+	l.Observer.Lookup(r.Name(), len(known), len(rest))
 	if len(rest) == 0 {
 		return
 	}
