@@ -193,7 +193,9 @@ func (p *Pipeline) attempt(ctx context.Context, id int64, step Step, begun ledge
 	log := p.Log.With().Int64("capture", id).Str("step", step.Name()).Int("attempt", begun.Attempt).Logger()
 	began := time.Now()
 	result, err := p.act(ctx, step, c, begun.Restarted, log)
-	p.observer.Step(step.Name(), outcome(result, err), time.Since(began))
+	if ctx.Err() == nil { // else it was not let end
+		p.observer.Step(step.Name(), outcome(result, err), time.Since(began))
+	}
 	if err == nil {
 		p.reopen(record, c)
 		log.Debug().Str("session", result.SessionID).Str("note", result.Note).Msg("step done")

@@ -218,12 +218,18 @@ type Disk struct {
 // whole is s with empty lists where there are none.
 func (s Status) whole() Status {
 	fill(&s.Pauses)
+	if s.Captures == nil {
+		s.Captures = map[ledger.State]ledger.Count{}
+	}
 	if s.Agent != nil {
 		a := *s.Agent
 		fill(&a.Uploading)
 		fill(&a.Problems)
 		fill(&a.Watches)
 		fill(&a.Captures)
+		fill(&a.Names)
+		fill(&a.Deliveries)
+		fill(&a.Blocked)
 		s.Agent = &a
 	}
 	return s

@@ -61,7 +61,7 @@ func (d *Daemon) Status(ctx context.Context) (control.Status, error) {
 	v, err := control.Recorded(ctx, d.opts.Version, &g.config, d.ledger)
 	if err != nil {
 		d.troubled(err)
-		v.Captures = map[ledger.State]ledger.Count{}
+		v.Captures = nil // not known, which is not none
 	}
 	a := &control.Agent{PID: os.Getpid(), Started: d.started, Text: d.text(), Destination: destinationState(g.door)}
 	d.mu.Lock()
