@@ -101,6 +101,7 @@ func TestStatusArrivesWhole(t *testing.T) {
 			t.Fatalf("%+v, %v", want, err)
 		}
 		want.Agent.Problems, want.Agent.Watches, want.Agent.Captures = []control.Problem{}, []control.Watch{}, []control.Capture{} // never null
+		want.Agent.Names, want.Agent.Deliveries, want.Agent.Blocked = []control.Names{}, []control.Delivery{}, []control.Blocked{}
 		got, err := c.Status(t.Context())
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%v\n%s", err, diff)
