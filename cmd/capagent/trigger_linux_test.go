@@ -112,7 +112,7 @@ func TestATriggersWindowIsExact(t *testing.T) {
 		t.Fatal(err)
 	}
 	took := s.triggered("1")
-	if late := took.Ended.Sub(took.To); late > 2*time.Second || took.Error != nil || took.Note != nil || len(took.Segments) < 2 {
+	if late := took.Ended.Sub(took.To); late > patience || took.Error != nil || took.Note != nil || len(took.Segments) < 2 {
 		t.Errorf("%s late, %+v", late, took)
 	}
 	sent := <-sending
