@@ -368,7 +368,7 @@ func noSuchPath(path string) *apiError {
 func (c *call) window(get func(string) string) (start, limit int, err error) {
 	start, errStart := strconv.Atoi(cmp.Or(get("resultStart"), "0"))
 	limit, errLimit := strconv.Atoi(cmp.Or(get("resultLimit"), "100"))
-	if errStart != nil || errLimit != nil || start < 0 || start > 1<<40 || limit < 1 || limit > c.s.opts.MaxLimit {
+	if errStart != nil || errLimit != nil || start < 0 || start > 1<<30 || limit < 1 || limit > c.s.opts.MaxLimit {
 		return 0, 0, malformed("The resultStart and resultLimit query parameters must be integers and the maximum value for resultLimit is " + strconv.Itoa(c.s.opts.MaxLimit))
 	}
 	return start, limit, nil
