@@ -12,13 +12,13 @@ import (
 )
 
 // gatewayMACs are the hardware addresses of the default gateways, as far as the kernel
-// knows them (proc(5): net/route, net/arp).
+// knows them (proc(5): self/net/route, self/net/arp; a hardened service sees nothing else of /proc).
 func gatewayMACs() []device.MAC {
-	routes, err := os.ReadFile("/proc/net/route")
+	routes, err := os.ReadFile("/proc/self/net/route")
 	if err != nil {
 		return nil
 	}
-	arp, err := os.ReadFile("/proc/net/arp")
+	arp, err := os.ReadFile("/proc/self/net/arp")
 	if err != nil {
 		return nil
 	}
