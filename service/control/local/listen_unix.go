@@ -47,7 +47,7 @@ func listenSocket(ctx context.Context, w Where, cfg Config) (*Listener, error) {
 	}
 	inner.(*net.UnixListener).SetUnlinkOnClose(false) // it will be elsewhere
 	l := &Listener{Listener: inner, path: w.Socket}
-	if gid >= 0 {
+	if gid >= 0 && !hasGroup(made, gid) { // a hardened service may not even change what stays the same
 		err = os.Chown(made, -1, gid)
 	}
 	if err == nil {
@@ -63,6 +63,15 @@ func listenSocket(ctx context.Context, w Where, cfg Config) (*Listener, error) {
 		return nil, errors.Join(err, inner.Close())
 	}
 	return l, nil
+}
+
+func hasGroup(path string, gid int) bool {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && uint64(st.Gid) == uint64(gid)
 }
 
 // groupID returns -1 for "".
