@@ -6,10 +6,20 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race)
 
-.PHONY: build demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect oracle soak-capture judge-capture campaign explain crash soak wine filters fuzz captures
+.PHONY: build dist dist-twice nspawn demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect oracle soak-capture judge-capture campaign explain crash soak wine filters fuzz captures
 
 build: ## the program, in ./capagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
+
+PLATFORMS ?=
+dist: ## archives, packages and checksums for every system, in dist/ (PLATFORMS=linux/amd64 for some)
+	go run ./internal/tools/dist -version '$(VERSION)' $(if $(PLATFORMS),-platforms '$(PLATFORMS)')
+
+dist-twice: ## the same from two checkouts with nothing in common, compared
+	packaging/test/twice.sh '$(PLATFORMS)'
+
+nspawn: ## the deb on Debian 12 and 13, booted in containers (as root; downloads 500 MB once)
+	packaging/test/nspawn.sh
 
 demo: build ## sandbox, import of the example captures, links
 	@./examples/demo.sh

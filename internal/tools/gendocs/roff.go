@@ -79,9 +79,9 @@ func paragraphs(text string) string {
 		case l == "":
 			set(false)
 			b.WriteString(".PP\n")
-		case strings.HasPrefix(l, "  "):
+		case strings.HasPrefix(l, "  "), strings.HasPrefix(l, "\t"):
 			set(true)
-			b.WriteString(line(strings.TrimPrefix(l, "  ")) + "\n")
+			b.WriteString(line(strings.TrimPrefix(strings.TrimPrefix(l, "  "), "\t")) + "\n")
 		default:
 			set(false)
 			b.WriteString(line(l) + "\n")
