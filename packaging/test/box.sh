@@ -46,11 +46,14 @@ boot() { # release
   cp -a --reflink=auto "$base" "$root"
   rm -f "$root/.whole"
   cp "$work"/capagent-*.deb "$root/root/"
+  sweep
   systemd-nspawn --quiet --register=no --keep-unit -D "$root" -b --private-network >"$work/$1.console" 2>&1 </dev/null &
   nspawn=$!
-  until_true 20 find_leader || return 1
+  until_true 20 find_leader
   # "degraded" is booted, too: minimal trees lack a few units' programs.
-  until_true 60 booted
+  until_true 60 booted && return
+  tail -5 "$work/$1.console"
+  return 1
 }
 
 find_leader() { leader=$(pgrep -P "$nspawn" | head -1) && [ -n "$leader" ]; }
@@ -63,9 +66,15 @@ halt() {
   wait "$nspawn" 2>/dev/null
   nspawn='' leader=''
   ip -n "$ns" link del peer0 2>/dev/null
-  # What nspawn leaves of its control groups where systemd is not the host's first process.
-  rmdir /sys/fs/cgroup/systemd/{payload/init.scope,payload,supervisor} 2>/dev/null
+  sweep
   rm -rf "$root"
+}
+
+# sweep removes what nspawn leaves of its control groups where systemd is not the host's
+# first process; half of them would keep the next container from booting. Groups that
+# are in use stay by themselves.
+sweep() {
+  find /sys/fs/cgroup/{systemd,unified}/{payload,supervisor} -depth -type d -exec rmdir {} \; 2>/dev/null
 }
 
 gone() { ! kill -0 "$1" 2>/dev/null; }
