@@ -190,6 +190,7 @@ func (c *Client) Do(req *http.Request) (*Reply, error) {
 		return nil, cause
 	}
 	w.answered()
+	answered(ctx, resp.Header)
 	resp.Request = req
 	reply := &Reply{Status: resp.StatusCode, Header: resp.Header}
 	reply.Body, err = io.ReadAll(io.LimitReader(resp.Body, c.opts.MaxReply+1))
