@@ -16,6 +16,7 @@ import (
 	"capagent/internal/quote"
 	"capagent/rotate"
 	"capagent/service"
+	"capagent/service/doctor"
 )
 
 // captureSource is the source of what `capture` records.
@@ -80,7 +81,7 @@ func (s *shot) stream() {
 func (s *shot) tryServer(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, pingPatience)
 	defer cancel()
-	err := ping(asking, s.agent.Config.CloudShark)
+	err := doctor.AskCloudShark(asking, s.agent.Config.CloudShark, version)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

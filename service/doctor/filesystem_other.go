@@ -1,0 +1,5 @@
+//go:build !linux && !darwin && !windows
+
+package doctor
+
+func fileSystem(string) fsKind { return fsKind{} }
