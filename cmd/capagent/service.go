@@ -1,0 +1,7 @@
+package main
+
+import "capagent/service"
+
+const serviceName = "capagent"
+
+func logFiles(service.Config) []string { return nil }
