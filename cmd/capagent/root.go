@@ -25,6 +25,7 @@ type app struct {
 	onTerminal              bool // stderr is a terminal
 	flags                   destinationFlags
 	hinted                  map[string]bool
+	onReady                 func() // is told that the agent does its work; may be nil
 }
 
 // run executes one command line and returns the process's exit code.
@@ -75,7 +76,7 @@ evidence, each content once, with a link or a reason for every file.
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	root.AddCommand(
 		a.runCommand(), a.uploadCommand(), a.importCommand(), a.inspectCommand(), a.findCommand(), a.huntCommand(), a.verdictsCommand(), a.lsCommand(), a.showCommand(), a.statusCommand(),
-		a.retryCommand(), a.verifyCommand(), a.reloadCommand(), a.rotateCommand(), a.triggerCommand(), a.captureCommand(), a.interfacesCommand(), a.checkCommand(), a.doctorCommand(), a.supportCommand(), a.pathsCommand(), a.sandboxCommand(), a.cadoCommand(), a.cloudTraxCommand(), a.cloudShareCommand(), a.versionCommand(),
+		a.retryCommand(), a.verifyCommand(), a.reloadCommand(), a.rotateCommand(), a.triggerCommand(), a.captureCommand(), a.interfacesCommand(), a.checkCommand(), a.doctorCommand(), a.supportCommand(), a.serviceCommand(), a.pathsCommand(), a.sandboxCommand(), a.cadoCommand(), a.cloudTraxCommand(), a.cloudShareCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -69,7 +69,7 @@ func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
 	err = daemon.Run(ctx, daemon.Options{
 		Socket: socket,
 		Config: cfg, Load: a.fullConfig, Version: version, Log: log, Grace: grace,
-		Ready: func() { notify("READY=1") }, Stopping: func() { notify("STOPPING=1") },
+		Ready: a.ready, Stopping: func() { notify("STOPPING=1") },
 		Told:  func(text string) { notify("STATUS=" + text) },
 		Alive: func() { notify("WATCHDOG=1") }, Watchdog: watchdog(),
 		Reload: hup, Rotate: rotate, Trigger: trigger, System: systemName(), Control: control.Place(cfg.Control, cfg.StateDir(), own), Redactor: a.redactor,

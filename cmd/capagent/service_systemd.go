@@ -1,0 +1,150 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"unicode"
+)
+
+// serviceUser is whom the service runs as: the same as the package's.
+const serviceUser = "capagent"
+
+// packagedUnits are where packages put units.
+var packagedUnits = []string{"/usr/lib/systemd/system", "/lib/systemd/system"}
+
+// installedUnit returns the path of the service's unit in one of dirs, "" when none has it.
+func installedUnit(dirs []string) string {
+	for _, dir := range dirs {
+		path := filepath.Join(dir, serviceName+".service")
+		if _, err := os.Lstat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+func userExists(name string) bool {
+	_, err := user.Lookup(name)
+	return err == nil
+}
+
+// unitText is the unit for a program that no package brought: what the package's says
+// of rights and bounds. It holds nothing that a template engine would look at.
+func unitText(program string, args, writes []string) (string, error) {
+	command, err := unitWord(program)
+	if err != nil {
+		return "", err
+	}
+	run := []string{command}
+	for _, arg := range args {
+		word, err := unitWord(arg)
+		if err != nil {
+			return "", err
+		}
+		run = append(run, word)
+	}
+	reload := append(append([]string{}, run[:len(run)-1]...), "reload") // the same configuration
+	home, paths := "yes", ""
+	for _, dir := range writes {
+		word, err := unitWord(dir)
+		if err != nil {
+			return "", err
+		}
+		// One that is not there yet keeps the unit from starting no more than the agent.
+		if quoted, ok := strings.CutPrefix(word, `"`); ok {
+			word = `"-` + quoted
+		} else {
+			word = "-" + word
+		}
+		paths += "ReadWritePaths=" + word + "\n"
+		if strings.HasPrefix(dir, "/home/") || strings.HasPrefix(dir, "/root/") {
+			home = "read-only"
+		}
+	}
+	return fmt.Sprintf(unitForm, strings.Join(run, " "), strings.Join(reload, " "), serviceUser, home, paths), nil
+}
+
+var errUnitWord = errors.New("the path can't stand in a unit: put the program or the file where its name is plain")
+
+// unitWord writes a word as systemd reads it back (systemd.service, "Command lines").
+func unitWord(s string) (string, error) {
+	if s == "" || strings.Contains(s, "{{") || strings.IndexFunc(s, unicode.IsControl) >= 0 {
+		return "", fmt.Errorf("%q: %w", s, errUnitWord)
+	}
+	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "$", "$$").Replace(s)
+	if strings.ContainsAny(s, " '\";\\") {
+		return `"` + s + `"`, nil
+	}
+	return s, nil
+}
+
+const unitForm = `[Unit]
+Description=Packet captures to CloudShark
+# Interfaces and servers that are not there yet are waited for by the agent itself.
+After=network.target nss-lookup.target time-sync.target
+# A sensor that gave up would capture nothing for months.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart=%s
+ExecReload=%s
+# A wrong command line, a missing right and a wrong configuration get no better by trying again.
+Restart=on-failure
+RestartPreventExitStatus=2 77 78
+RestartSec=10s
+TimeoutStartSec=15min
+# Longer than capagent run --grace, so that the last file is sealed and recorded.
+TimeoutStopSec=60s
+KillMode=mixed
+
+User=%[3]s
+Group=%[3]s
+StateDirectory=capagent
+StateDirectoryMode=0700
+ConfigurationDirectory=capagent
+ConfigurationDirectoryMode=0750
+RuntimeDirectory=capagent
+RuntimeDirectoryMode=0755
+UMask=0077
+
+# The one right: to open packet sockets.
+AmbientCapabilities=CAP_NET_RAW
+CapabilityBoundingSet=CAP_NET_RAW
+NoNewPrivileges=yes
+
+ProtectSystem=strict
+ProtectHome=%[4]s
+%[5]sPrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+RemoveIPC=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+LimitNOFILE=65536
+LimitCORE=0
+TasksMax=512
+
+[Install]
+WantedBy=multi-user.target
+`
