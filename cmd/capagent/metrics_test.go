@@ -19,7 +19,7 @@ import (
 func fetch(t *testing.T, url string) (status int, body string) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		resp, err := http.Get(url) //nolint:gosec,noctx // a test's own address
+		resp, err := http.Get(url)
 		if err != nil {
 			if time.Now().After(end) {
 				t.Fatal(err)
@@ -37,7 +37,7 @@ func fetch(t *testing.T, url string) (status int, body string) {
 
 // TestMetricsAndHealth: what the agent does is told as numbers, also after a reload.
 func TestMetricsAndHealth(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a free port
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
