@@ -14,7 +14,7 @@ import (
 )
 
 // docFiles are the pages whose commands are run.
-var docFiles = []string{"README.md", "docs/cado.md", "docs/capture.md", "docs/cloudshare.md", "docs/cloudtrax.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/find.md", "docs/import.md", "docs/indicators.md", "docs/recorder.md", "docs/sandbox.md", "docs/threatconnect.md"}
+var docFiles = []string{"README.md", "docs/cado.md", "docs/capture.md", "docs/cloudshare.md", "docs/cloudtrax.md", "docs/commands.md", "docs/configuration.md", "docs/daemon.md", "docs/doctor.md", "docs/find.md", "docs/import.md", "docs/indicators.md", "docs/recorder.md", "docs/sandbox.md", "docs/threatconnect.md"}
 
 // notHere are commands that other tests run, or that only a person can.
 var notHere = regexp.MustCompile(`^(make (demo|test)\b|capagent sandbox (--dir|$))`)

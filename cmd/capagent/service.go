@@ -32,7 +32,7 @@ brought the service, its own commands do all this (systemctl enable --now capage
 		cmd.AddCommand(&cobra.Command{Use: use, Short: short, Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return do(cmd.Context()) }})
 	}
 	add("install", "Have the system start the agent from its next start on", a.installService)
-	add("uninstall", "Stop that; state and configuration stay", a.steer("uninstalled", system.Service.Uninstall))
+	add("uninstall", "Stop that; state and configuration stay", a.steer("uninstalled", uninstallService))
 	add("start", "Start the service now", a.steer("started", system.Service.Start))
 	add("stop", "Stop the service now; what is captured is sealed and recorded first", a.steer("stopped", system.Service.Stop))
 	add("status", "Say what the service manager says; 69 when it does not run", a.serviceStatus)
@@ -147,6 +147,26 @@ func (a *app) managedTo(done, next string) error {
 	return nil
 }
 
+// uninstallService ends the service and takes it away. What a package brought is the
+// package's to take away.
+func uninstallService(s system.Service) error {
+	if system.Platform() == "linux-systemd" && installedUnit(ownUnits) == "" {
+		if at := installedUnit(packagedUnits); at != "" {
+			return &failure.Error{
+				Kind: failure.Permanent, Class: "service", Hint: "sudo systemctl disable --now " + serviceName + ", or remove the package",
+				Err: fmt.Errorf("a package brought it: %s", at),
+			}
+		}
+		return system.ErrNotInstalled
+	}
+	if found, err := s.Status(); err == nil && found == system.StatusRunning {
+		if err := s.Stop(); err != nil {
+			return err
+		}
+	}
+	return s.Uninstall()
+}
+
 // mustManage refuses at once what the manager would refuse in words of its own.
 func mustManage() error {
 	if runtime.GOOS == "windows" || os.Geteuid() == 0 {
@@ -221,7 +241,7 @@ func (a *app) unit(ctx context.Context) (string, error) {
 	if at := installedUnit(packagedUnits); at != "" {
 		return refuse("sudo systemctl enable --now "+serviceName, "the package brought the service: %s", at)
 	}
-	if at := installedUnit([]string{"/etc/systemd/system"}); at != "" {
+	if at := installedUnit(ownUnits); at != "" {
 		return refuse("capagent service uninstall first, or change it: sudo systemctl edit "+serviceName, "it is installed already: %s", at)
 	}
 	if !userExists(serviceUser) {

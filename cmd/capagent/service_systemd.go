@@ -13,8 +13,11 @@ import (
 // serviceUser is whom the service runs as: the same as the package's.
 const serviceUser = "capagent"
 
-// packagedUnits are where packages put units.
-var packagedUnits = []string{"/usr/lib/systemd/system", "/lib/systemd/system"}
+// Where packages put units, and where whoever runs the machine does.
+var (
+	packagedUnits = []string{"/usr/lib/systemd/system", "/lib/systemd/system"}
+	ownUnits      = []string{"/etc/systemd/system"}
+)
 
 // installedUnit returns the path of the service's unit in one of dirs, "" when none has it.
 func installedUnit(dirs []string) string {

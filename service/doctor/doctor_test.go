@@ -287,7 +287,7 @@ func TestFolders(t *testing.T) {
 	ok(t, os.WriteFile(file, nil, 0o600))
 	r.Config.Watch = []watch.Config{{Path: filepath.Join(t.TempDir(), "nowhere"), After: watch.AfterKeep}, {Path: file, After: watch.AfterKeep}}
 	r.wants(t, "watch[0]", Fail, Configuration, "nowhere", "mount it")
-	r.wants(t, "watch[1]", Fail, Failed, "whether it is a folder")
+	r.wants(t, "watch[1]", Fail, Configuration, "is no folder")
 	if left, err := os.ReadDir(filepath.Dir(file)); err != nil || len(left) != 1 {
 		t.Errorf("looking left something behind: %v %v", left, err)
 	}
@@ -373,7 +373,7 @@ func TestARunningAgentIsAskedForItsOwnView(t *testing.T) {
 		Watches:  []control.Watch{{Path: folder, State: string(watch.Unavailable), Error: &why}},
 		Captures: []control.Capture{{Name: "denied0", State: control.Capturing, Interfaces: []string{"denied0"}}},
 	}}}
-	server, err := control.Listen(t.Context(), r.Control, control.Config{}, r.Log)
+	server, err := control.Listen(t.Context(), r.Control, r.Config.Control, r.Log)
 	ok(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)

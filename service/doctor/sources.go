@@ -135,7 +135,14 @@ func (x *examination) watch(ctx context.Context, c Check, cfg *watch.Config) Che
 }
 
 func readable(dir string) (Class, string, error) {
-	f, err := os.Open(filepath.Clean(dir))
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		return Configuration, "set path in this [[watch]] to a folder", fmt.Errorf("%s is no folder", quote.Path(dir))
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(filepath.Clean(dir))
+	}
 	if err == nil {
 		_, err = f.Readdirnames(1)
 		err = errors.Join(cause(err), f.Close())
@@ -148,7 +155,7 @@ func readable(dir string) (Class, string, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return Permission, "let the agent's user read it, or run this as who may", err
 	}
-	return Failed, "see whether it is a folder, and whether its disk or server answers", err
+	return Failed, "see whether its disk or its server answers", err
 }
 
 // cause leaves out that a folder is empty.
