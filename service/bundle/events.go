@@ -100,7 +100,7 @@ func journal(ctx context.Context, unit string) [][]byte {
 	}
 	ctx, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	cmd := exec.CommandContext(ctx, program, "-u", unit, "-n", strconv.Itoa(lastLines), "-o", "json", "--no-pager", "-q",
+	cmd := exec.CommandContext(ctx, program, "-u", unit, "-n", strconv.Itoa(lastLines), "-o", "json", "--no-pager", "-q", //nolint:gosec // the unit is a constant of ours
 		"--output-fields=MESSAGE,PRIORITY,CLASS,STEP,STATE,ERROR,HINT,REASON,CAPTURE")
 	out := &limited{most: maxLogs}
 	cmd.Stdout = out
