@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -22,7 +23,44 @@ const childFD = 3
 type Opener struct {
 	mu    sync.Mutex
 	conn  int
-	child *exec.Cmd
+	child *os.Process
+}
+
+// handed is the variable that tells a program that was started anew by Restart of its
+// opener: "<file descriptor> <pid>".
+const handed = "CAPAGENT_PACKET_SOCKETS"
+
+// Handed returns the opener of a program that Restart has started anew, nil of another.
+func Handed() *Opener {
+	var conn, pid int
+	_, err := fmt.Sscanf(os.Getenv(handed), "%d %d", &conn, &pid)
+	if os.Unsetenv(handed) != nil || err != nil || conn <= 2 || pid <= 1 {
+		return nil
+	}
+	unix.CloseOnExec(conn)
+	child, err := os.FindProcess(pid)
+	if err != nil {
+		return nil
+	}
+	return &Opener{conn: conn, child: child}
+}
+
+// Restart starts this program anew, as the same process, without ambient capabilities:
+// by that it loses all of them (capabilities(7)), also where a filter of system calls keeps
+// it from dropping them. It returns only when that fails.
+func (o *Opener) Restart() error {
+	runtime.LockOSThread() // a capability belongs to a thread, and this one goes on
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
+	if _, err := unix.FcntlInt(uintptr(o.conn), unix.F_SETFD, 0); err != nil {
+		return err
+	}
+	env := append(os.Environ(), fmt.Sprintf("%s=%d %d", handed, o.conn, o.child.Pid))
+	err := unix.Exec("/proc/self/exe", os.Args, env)
+	unix.CloseOnExec(o.conn)
+	return fmt.Errorf("start anew: %w", err)
 }
 
 // Start starts the child, which is this program with Argument, and has it ready. It gets
@@ -41,7 +79,7 @@ func Start(ctx context.Context) (*Opener, error) {
 		_ = unix.Close(pair[0])
 		return nil, fmt.Errorf("packet sockets: %w", err)
 	}
-	o := &Opener{conn: pair[0], child: child}
+	o := &Opener{conn: pair[0], child: child.Process}
 	fd, err := o.Socket(false)
 	if err != nil {
 		return nil, errors.Join(err, o.Close())
@@ -50,7 +88,7 @@ func Start(ctx context.Context) (*Opener, error) {
 }
 
 // PID is the child's.
-func (o *Opener) PID() int { return o.child.Process.Pid }
+func (o *Opener) PID() int { return o.child.Pid }
 
 // Socket opens a packet socket that does not block and is closed on exec: SOCK_RAW, or
 // SOCK_DGRAM when cooked. It is bound to nothing yet.
@@ -108,16 +146,19 @@ func answered(conn int) error {
 // Close ends the child.
 func (o *Opener) Close() error {
 	err := unix.Close(o.conn)
-	_ = o.child.Process.Kill()
-	_ = o.child.Wait() // it was killed
+	_ = o.child.Kill()
+	_, _ = o.child.Wait() // it was killed
 	return err
 }
 
 // Serve is the child's life: it opens what it is asked for until its parent is gone. It
 // keeps no other right than CAP_NET_RAW.
 func Serve() error {
-	if err := keep(1 << unix.CAP_NET_RAW); err != nil {
-		return err
+	const want = 1 << unix.CAP_NET_RAW
+	if _, effective, err := capabilities(); err != nil || effective != want {
+		if err := errors.Join(err, keep(want)); err != nil {
+			return err
+		}
 	}
 	if err := noNewPrivileges(); err != nil {
 		return err

@@ -10,6 +10,12 @@ type Opener struct{}
 // Start fails.
 func Start(context.Context) (*Opener, error) { return nil, ErrUnsupported }
 
+// Handed is nil.
+func Handed() *Opener { return nil }
+
+// Restart fails.
+func (*Opener) Restart() error { return ErrUnsupported }
+
 // PID is 0.
 func (*Opener) PID() int { return 0 }
 

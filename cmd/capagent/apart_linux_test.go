@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -53,8 +54,18 @@ func rights(t *testing.T, pid string) (all []string) {
 // child that has no environment, has no capability itself, and captures everything, also
 // when the interface comes back.
 func TestTheRightToCaptureIsKeptApart(t *testing.T) {
-	if _, err := exec.LookPath("setpriv"); err != nil {
-		t.Skip(err)
+	t.Run("by dropping it", func(t *testing.T) { keptApart(t) })
+	// A service's filter of system calls may not let it: then it starts anew without.
+	t.Run("by starting anew", func(t *testing.T) {
+		keptApart(t, "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=capset", "-e", "inject=capset:error=EPERM")
+	})
+}
+
+func keptApart(t *testing.T, under ...string) {
+	for _, tool := range append([]string{"setpriv"}, under[:min(len(under), 1)]...) {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
 	}
 	p := pair(t, traffic.Options{})
 	dir, err := os.MkdirTemp("", "apart")
@@ -71,8 +82,9 @@ func TestTheRightToCaptureIsKeptApart(t *testing.T) {
 		}
 	}
 	var log output
-	agent := p.Command(t.Context(), traffic.RX, "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
-		"--inh-caps", "+net_raw", "--ambient-caps", "+net_raw", exe, "--config", config, "run")
+	args := slices.Concat([]string{"--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", "+net_raw", "--ambient-caps", "+net_raw"},
+		under, []string{exe, "--config", config, "run"})
+	agent := p.Command(t.Context(), traffic.RX, "setpriv", args...)
 	agent.Env = append(os.Environ(), "HOME="+dir, "A_SECRET=hunter2")
 	agent.Stderr = &log
 	if err := agent.Start(); err != nil {
@@ -94,7 +106,8 @@ func TestTheRightToCaptureIsKeptApart(t *testing.T) {
 	if err != nil || child == "" {
 		t.Fatalf("there is no child: %v\n%s", err, log.String())
 	}
-	parent := strconv.Itoa(parentOf(t, child))
+	self := parentOf(t, child)
+	parent := strconv.Itoa(self)
 	for _, r := range rights(t, parent) {
 		if r != "0000000000000000" {
 			t.Errorf("the agent has %s", r)
@@ -113,7 +126,7 @@ func TestTheRightToCaptureIsKeptApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(300 * time.Millisecond) // the kernel hands over what it still holds
-	if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(self, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := agent.Wait(); err != nil {

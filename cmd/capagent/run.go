@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"sync"
@@ -91,20 +92,28 @@ func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
 // holds the secrets. Where that can't be done the agent captures by itself, as it does as
 // root.
 func keepApart(ctx context.Context, log zerolog.Logger) (socket func(cooked bool) (int, error), join func()) {
-	join = func() {}
+	apart := func(o *opener.Opener) (func(bool) (int, error), func()) {
+		log.Info().Int("child", o.PID()).Msg("the right to capture is in a process of its own")
+		return o.Socket, func() { _ = o.Close() }
+	}
+	if o := opener.Handed(); o != nil {
+		return apart(o)
+	}
 	if !opener.May() {
-		return nil, join
+		return nil, func() {}
 	}
 	o, err := opener.Start(ctx)
 	if err == nil {
 		if err = opener.Drop(); err == nil {
-			log.Info().Int("child", o.PID()).Msg("the right to capture is in a process of its own")
-			return o.Socket, func() { _ = o.Close() }
+			return apart(o)
+		}
+		if errors.Is(err, fs.ErrPermission) { // a service's filter of system calls
+			err = o.Restart()
 		}
 		_ = o.Close()
 	}
 	log.Warn().Err(err).Str("class", "rights").Msg("the right to capture is not kept apart")
-	return nil, join
+	return nil, func() {}
 }
 
 // signals passes these signals on until stop is called. None are none: to
