@@ -159,13 +159,19 @@ watchdog() {
   is "the watchdog leaves a healthy agent alone" "$(property MainPID)" "$pid"
   until_true 10 active
   pid=$(property MainPID)
-  box sh -c "kill -STOP $pid" # the shell's own: minimal trees have no other
+  send STOP "$pid"
   check "a stopped one is killed and started again" until_true 25 restarted "$pid"
   check "by the watchdog" box sh -c 'journalctl -u capagent --no-pager | grep -q "Watchdog timeout"'
+  pid=$(property MainPID)
+  send ABRT "$pid" # the runtime dumps its goroutines and exits with 2, as in a panic
+  check "one that crashed is started again" until_true 25 restarted "$pid"
   box rm /etc/systemd/system/capagent.service.d/test.conf
   box systemctl daemon-reload
   check "and it goes on" box systemctl restart capagent
 }
+# send signals a process by the shell's own kill: minimal trees have no other. 0 would be
+# this script itself.
+send() { [ "$2" -gt 1 ] && box sh -c "kill -$1 $2"; }
 active() { [ "$(property ActiveState)" = active ]; }
 restarted() { [ "$(property ActiveState)" = active ] && [ "$(property MainPID)" != "$1" ]; }
 
