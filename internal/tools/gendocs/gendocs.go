@@ -111,8 +111,20 @@ func parse(text string) help {
 	block := func(part string) string { return strings.Trim(strings.Join(parts[part], "\n"), "\n") }
 	return help{
 		long: block(""), usage: block("Usage"), examples: block("Examples"),
-		commands: entries(parts["Available Commands"]), flags: entries(parts["Flags"]), global: entries(parts["Global Flags"]),
+		commands: commands(parts["Available Commands"]), flags: entries(parts["Flags"]), global: entries(parts["Global Flags"]),
 	}
+}
+
+// commands reads lines of a command and what it does. One blank may be all that is
+// between them, behind the longest name.
+func commands(lines []string) []entry {
+	var all []entry
+	for _, line := range lines {
+		if key, text, _ := strings.Cut(strings.TrimSpace(line), " "); key != "" {
+			all = append(all, entry{key, strings.TrimSpace(text)})
+		}
+	}
+	return all
 }
 
 // entries reads lines of two columns. What stands in the second one alone goes on

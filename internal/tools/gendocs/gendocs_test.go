@@ -2,6 +2,7 @@ package gendocs
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -89,5 +90,14 @@ func TestAProgramThatSaysNothingIsAnError(t *testing.T) {
 	endless := func([]string) (string, error) { return rootHelp, nil }
 	if _, err := Pages(endless, About{Program: "tool"}); err == nil {
 		t.Error("commands without an end are no error")
+	}
+}
+
+// The longest command's name touches what it does but for one blank.
+func TestTheLongestCommandIsOne(t *testing.T) {
+	got := commands([]string{"  version        Print the version", "  support-bundle Pack what a person needs", ""})
+	want := []entry{{"version", "Print the version"}, {"support-bundle", "Pack what a person needs"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }
