@@ -29,7 +29,7 @@ fresh_install() {
 }
 
 configure_and_start() {
-  box install -m 600 /dev/stdin /etc/capagent/cloudshark.token <<<"$token"
+  box install -m 600 /dev/stdin /etc/capagent/cloudshark-token <<<"$token"
   put /etc/capagent/ca.pem <"$work/tls/ca.pem"
   put /etc/capagent/agent.toml <<'T'
 [agent]
@@ -49,7 +49,7 @@ T
   box systemctl daemon-reload
   check "starts, and says that it is ready" box systemctl start capagent
   is "state" "$(property ActiveState)/$(property SubState)" active/running
-  check "the token comes by LoadCredential only" box sh -c '! setpriv --reuid capagent --regid capagent --clear-groups cat /etc/capagent/cloudshark.token'
+  check "the token comes by LoadCredential only" box sh -c '! setpriv --reuid capagent --regid capagent --clear-groups cat /etc/capagent/cloudshark-token'
 }
 told() { [ -n "$(property StatusText)" ]; }
 
@@ -86,7 +86,7 @@ captures_and_uploads() {
   check "systemctl status tells how it fares" until_true 30 told
   is "of the right interface" "$(box capagent ls --json --state "done" | jq -r .source | sort -u)" capture:lan
   check "the server has as many" until_true 10 server_has
-  sed /ca_file/d "$root/etc/capagent/agent.toml" | sed 's|@{systemd:cloudshark-token}|@{file:/etc/capagent/cloudshark.token}|' | put /root/no-ca.toml
+  sed /ca_file/d "$root/etc/capagent/agent.toml" | sed 's|@{systemd:cloudshark-token}|@{file:/etc/capagent/cloudshark-token}|' | put /root/no-ca.toml
   box capagent --config /root/no-ca.toml check --online >"$work/err" 2>&1
   is "without the authority's certificate the server is not trusted" $? 69
 }
@@ -97,7 +97,7 @@ journal() {
   lines=$(box journalctl -u capagent -o json --no-pager)
   check "journald has fields of its own" jq -es 'any(.[]; .MESSAGE == "ready" and .PRIORITY == "6" and .VERSION != null and .STATE_DIR == "/var/lib/capagent")' <<<"$lines"
   # shellcheck disable=SC2016 # it expands there
-  check "the token is not in the journal" box sh -c '! journalctl -o export --no-pager | grep -aqF "$(cat /etc/capagent/cloudshark.token)"'
+  check "the token is not in the journal" box sh -c '! journalctl -o export --no-pager | grep -aqF "$(cat /etc/capagent/cloudshark-token)"'
 }
 
 reloading() {
@@ -133,7 +133,8 @@ folders_elsewhere() {
   check "another user's folder is sent" until_true 30 more_sessions "$before"
   check "and emptied, by the drop-in" until_true 15 box sh -c '! test -e /srv/captures/dns.pcap'
   put /root/web.pcap <examples/captures/web.pcap
-  check "root uploads beside it" box env 'CAPAGENT_CLOUDSHARK_TOKEN=@{file:/etc/capagent/cloudshark.token}' capagent upload /root/web.pcap
+  check "root checks with the same secrets" box env CREDENTIALS_DIRECTORY=/etc/capagent capagent check --online
+  check "and uploads beside it" box env CREDENTIALS_DIRECTORY=/etc/capagent capagent upload /root/web.pcap
   check "and it still restarts" box systemctl restart capagent
   is "nothing in its folder is root's" "$(box find /var/lib/capagent -user root)" ""
 }
@@ -209,7 +210,7 @@ settled() { [ "$(box capagent ls --json --state queued | wc -l)" = 0 ]; }
 
 removal() {
   check "remove" box dpkg -r capagent
-  check "keeps configuration and captures" box test -s /etc/capagent/agent.toml -a -s /etc/capagent/cloudshark.token -a -d /var/lib/capagent/spool
+  check "keeps configuration and captures" box test -s /etc/capagent/agent.toml -a -s /etc/capagent/cloudshark-token -a -d /var/lib/capagent/spool
   check "ends the agent" box sh -c '! pgrep -x capagent 2>/dev/null && ! ls /run/capagent 2>/dev/null'
   check "installed again it runs by itself" box dpkg -i "/root/capagent-$new.deb"
   is "state" "$(property ActiveState)" active
