@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"capagent/internal/config"
+	"capagent/internal/failure"
 	"capagent/internal/ledger"
 	"capagent/service"
 )
@@ -141,6 +142,33 @@ func TestTheEndComesWhateverHangs(t *testing.T) {
 		close(r.server.hang)
 		synctest.Wait()
 		if err := r.ledger.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What was on its way as the configuration was reloaded, and fails, is taken up by the
+// new configuration at once.
+func TestAReloadTakesUpWhatFailsAfterIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, zerolog.Nop(), nil)
+		r.server.hang = make(chan struct{})
+		r.put(t, "a.pcap", 1)
+		time.Sleep(time.Minute)
+		if err := r.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // the new sender has looked, and found it on its way
+		r.server.set(&failure.Error{Kind: failure.Pause, Class: "bad-token", Err: errors.New("wrong token")})
+		close(r.server.hang)
+		synctest.Wait()
+		r.server.set(nil)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if n := r.server.count(); n != 1 {
+			t.Errorf("%d sessions after five seconds", n)
+		}
+		if err := r.end(); err != nil {
 			t.Error(err)
 		}
 	})

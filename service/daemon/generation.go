@@ -198,6 +198,9 @@ func (d *Daemon) lostItsFile(ctx context.Context, id int64) bool {
 // ended is told of every capture that was tried.
 func (d *Daemon) ended(ctx context.Context, g *generation, c ledger.Capture, err error) {
 	d.keeper.pokeAudit()
+	if now := d.current(); now != g {
+		now.sender.poke() // it could not see to this capture as long as this one held it
+	}
 	f := g.folder(c)
 	if err == nil {
 		d.fine()
