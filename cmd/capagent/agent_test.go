@@ -23,6 +23,7 @@ import (
 
 // Whoever looks need not care whether an agent runs.
 func TestWhatIsKnownIsTheSameWithAnAgent(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	p := at{s, filepath.Join(shortDir(t), "state")}
 	evidence := t.TempDir()
@@ -99,6 +100,7 @@ func differing(a, b string) (string, string) {
 }
 
 func TestRetrySaysTheSameWithAnAgent(t *testing.T) {
+	t.Parallel()
 	type try struct {
 		name string
 		args []string
@@ -180,6 +182,7 @@ func prepareRetry(t *testing.T, fault string) at {
 
 // stopped is what a follower of an agent's work is told, and when.
 func TestFollowingCanEndBeforeTheWork(t *testing.T) {
+	t.Parallel()
 	follow := func(t *testing.T, end func(f *fakeAgent, stop func(), cmd *exec.Cmd)) (outcome, at, *fakeAgent) {
 		t.Helper()
 		p := prepareRetry(t, "")
@@ -260,6 +263,7 @@ func TestFollowingCanEndBeforeTheWork(t *testing.T) {
 }
 
 func TestAServerThatIsNamedIsTheCommandsOwnBusiness(t *testing.T) {
+	t.Parallel()
 	p := prepareRetry(t, "")
 	f, _ := p.startAgent(t)
 	grace := make(chan struct{}) // the agent sends nothing
@@ -271,6 +275,7 @@ func TestAServerThatIsNamedIsTheCommandsOwnBusiness(t *testing.T) {
 }
 
 func TestTheAgentNeedsNoTokenFromTheCommand(t *testing.T) {
+	t.Parallel()
 	p := prepareRetry(t, "")
 	p.startAgent(t)
 	o := runProgram(t, append(p.env(), "CAPAGENT_CLOUDSHARK_TOKEN_FILE=/nowhere/token"), "--config", p.s.Config, "retry")
@@ -280,6 +285,7 @@ func TestTheAgentNeedsNoTokenFromTheCommand(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
+	t.Parallel()
 	p := at{startSandbox(t), filepath.Join(shortDir(t), "state")}
 	if o := p.run(t, "reload"); o.code != exitUnavailable || !strings.Contains(o.stderr, "no agent is running") {
 		t.Errorf("without an agent: %+v", o)
@@ -312,6 +318,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestStatusTellsAllThatTheAgentSays(t *testing.T) {
+	t.Parallel()
 	p := prepareRetry(t, "")
 	if o := p.run(t, "status"); o.code != exitOK || !strings.HasPrefix(o.stdout, "no agent is running\n") || !strings.Contains(o.stdout, "queued       ") {
 		t.Errorf("%+v", o)
@@ -357,6 +364,7 @@ func TestStatusTellsAllThatTheAgentSays(t *testing.T) {
 }
 
 func TestVerifySaysWhatIsWrongByItsCode(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	before := at{s, filepath.Join(shortDir(t), "state")}
 	evidence := t.TempDir()

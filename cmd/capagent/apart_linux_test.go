@@ -54,6 +54,7 @@ func rights(t *testing.T, pid string) (all []string) {
 // child that has no environment, has no capability itself, and captures everything, also
 // when the interface comes back.
 func TestTheRightToCaptureIsKeptApart(t *testing.T) {
+	t.Parallel()
 	t.Run("by dropping it", func(t *testing.T) { keptApart(t) })
 	// A service's filter of system calls may not let it: then it starts anew without.
 	t.Run("by starting anew", func(t *testing.T) {

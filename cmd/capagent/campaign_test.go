@@ -29,6 +29,7 @@ var (
 // Whatever moment the process dies at, running the same command again ends with
 // every capture in exactly one session.
 func TestImportSurvivesKills(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	evidence := t.TempDir()
 	if err := makeCaptures(evidence, *campaignFiles); err != nil {
@@ -68,6 +69,7 @@ func TestImportSurvivesKills(t *testing.T) {
 
 // Two imports of the same tree at once share the work.
 func TestTwoImportsAtOnceUploadEachCaptureOnce(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	evidence := t.TempDir()
 	if err := makeCaptures(evidence, 100); err != nil {
@@ -152,6 +154,7 @@ func checkManifest(t *testing.T, path string, files int) {
 
 // A capture far larger than the memory that the process may use.
 func TestBigFileStaysSmall(t *testing.T) {
+	t.Parallel()
 	var size config.Size
 	if err := size.UnmarshalText([]byte(*campaignBig)); err != nil {
 		t.Fatal(err)

@@ -26,6 +26,7 @@ func (c chatter) sends() string {
 }
 
 func TestCaptureWhileACommandRuns(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
 	kept := filepath.Join(t.TempDir(), "x.pcapng")
@@ -78,6 +79,7 @@ func TestCaptureWhileACommandRuns(t *testing.T) {
 }
 
 func TestCaptureOfACommandThatIsNone(t *testing.T) {
+	t.Parallel()
 	startChatter(t)
 	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
 	dir := t.TempDir()
@@ -108,6 +110,7 @@ func TestCaptureOfACommandThatIsNone(t *testing.T) {
 
 // Ctrl-C is the command's; the second one ends everything.
 func TestInterruptedCommand(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
 	for _, tc := range []struct {
@@ -144,6 +147,7 @@ func TestInterruptedCommand(t *testing.T) {
 
 // The secrets of a command's TLS connections go along, and stand in the file.
 func TestCaptureWithKeylog(t *testing.T) {
+	t.Parallel()
 	startChatter(t)
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {

@@ -82,6 +82,7 @@ func listening(t *testing.T, p *traffic.Pair) {
 }
 
 func TestCaptureUntilInterrupted(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"x.pcap", "x.pcapng"} {
 		t.Run(name, func(t *testing.T) {
 			p := pair(t, traffic.Options{})
@@ -136,6 +137,7 @@ func opensWithoutWarning(t *testing.T, path string) {
 }
 
 func TestCaptureStopsByItself(t *testing.T) {
+	t.Parallel()
 	p := pair(t, traffic.Options{})
 	for name, tc := range map[string]struct {
 		args    []string
@@ -173,6 +175,7 @@ func TestCaptureStopsByItself(t *testing.T) {
 }
 
 func TestCaptureWithoutTheRight(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("rights can be taken away by root only")
 	}

@@ -130,6 +130,7 @@ func (p at) retries(t *testing.T, stderr string) outcome {
 }
 
 func TestCaptureGivesOneLink(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
 	o := p.run(t, c.on("--packets", "3", "--tag", "slow", "--comment", "why", "--name", "tuesday.pcap")...)
@@ -167,6 +168,7 @@ func TestCaptureGivesOneLink(t *testing.T) {
 
 // A laptop needs no configuration file.
 func TestCaptureByTheEnvironmentAlone(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	s := startSandbox(t)
 	token, err := os.ReadFile(s.TokenFile)
@@ -192,6 +194,7 @@ func TestCaptureByTheEnvironmentAlone(t *testing.T) {
 }
 
 func TestInterruptedCaptureIsUploaded(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
 	cmd, stdout, stderr := p.start(t, c.on()...)
@@ -206,6 +209,7 @@ func TestInterruptedCaptureIsUploaded(t *testing.T) {
 }
 
 func TestInterruptedUploadStaysQueued(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	p := at{startSandbox(t, "--fault", "slow:times=1,bytes=100"), filepath.Join(t.TempDir(), "state")}
 	cmd, stdout, stderr := p.start(t, c.on()...)
@@ -232,6 +236,7 @@ func TestInterruptedUploadStaysQueued(t *testing.T) {
 
 // What would keep the capture from being uploaded is told before it begins.
 func TestCaptureTriesTheServerFirst(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	for fault, tc := range map[string]struct {
 		code int
@@ -256,6 +261,7 @@ func TestCaptureTriesTheServerFirst(t *testing.T) {
 }
 
 func TestCaptureWithADeadServerIsKept(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	s := startSandbox(t)
 	s.stop()
@@ -277,6 +283,7 @@ func TestCaptureWithADeadServerIsKept(t *testing.T) {
 }
 
 func TestCaptureOfNothing(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
 	o := p.run(t, "capture", "-i", "lo", "-f", "ether host 02:00:00:00:00:99", "--duration", "300ms")
@@ -292,6 +299,7 @@ func TestCaptureOfNothing(t *testing.T) {
 }
 
 func TestCaptureWithoutTheRightUploadsNothing(t *testing.T) {
+	t.Parallel()
 	startChatter(t)
 	setpriv, err := exec.LookPath("setpriv")
 	if err != nil {
@@ -313,6 +321,7 @@ func TestCaptureWithoutTheRightUploadsNothing(t *testing.T) {
 
 // What a killed capture has left is found by the next one.
 func TestKilledCaptureIsRecovered(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
 	cmd, _, _ := p.start(t, c.on()...)
@@ -338,6 +347,7 @@ func TestKilledCaptureIsRecovered(t *testing.T) {
 }
 
 func TestCaptureUsage(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{"--no-upload"},
 		{"--no-upload", "--write", "x.pcap", "--open"},
@@ -361,6 +371,7 @@ func TestCaptureUsage(t *testing.T) {
 }
 
 func TestCaptureStreams(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
 	o := p.run(t, c.on("--stream", "--packets", "20", "--tag", "live", "--comment", "why")...)
@@ -433,6 +444,7 @@ func protocols(t *testing.T, path string) (udp, tcp int) {
 // A server that goes away meanwhile costs nothing: the file is uploaded when it is
 // back.
 func TestABrokenStreamIsUploadedInTheEnd(t *testing.T) {
+	t.Parallel()
 	c := startChatter(t)
 	p := at{startSandbox(t), filepath.Join(t.TempDir(), "state")}
 	cmd, stdout, stderr := p.start(t, c.on("--stream")...)
@@ -453,6 +465,7 @@ func TestABrokenStreamIsUploadedInTheEnd(t *testing.T) {
 }
 
 func TestStreamingGoesNotWithEverything(t *testing.T) {
+	t.Parallel()
 	keys := filepath.Join(t.TempDir(), "keys")
 	for text, args := range map[string][]string{
 		"--no-upload makes no session": {"--no-upload", "--write", "x.pcapng"},

@@ -19,6 +19,7 @@ var deliverKills = flag.Int("deliver.kills", 5, "kill -9 of an agent that upload
 // TestKillsWhileCapturesAreImported: whenever the agent is killed, each capture has one
 // session in the end, and one import, in one project.
 func TestKillsWhileCapturesAreImported(t *testing.T) {
+	t.Parallel()
 	p := newPlatforms(t)
 	e := newExplainedAgent(t, "rate = 100\n"+p.tables)
 	beacon := readFile(t, filepath.Join("..", "..", "examples", "captures", "branch-office", "beacon.pcap"))

@@ -24,6 +24,7 @@ var shBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
 // TestCommandsInTheDocs runs every line of every sh block of the docs, in order,
 // in a folder that has what they speak of, against a sandbox. Each must succeed.
 func TestCommandsInTheDocs(t *testing.T) {
+	t.Parallel()
 	for _, file := range docFiles {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()

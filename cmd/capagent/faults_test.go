@@ -74,6 +74,7 @@ var faultCases = []faultCase{
 // Whatever the server does, the user reads what happened, the file stays as it
 // is, and in the end there is exactly one session.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	met := map[string]bool{}
 	for _, tc := range faultCases {
 		name, _, _ := strings.Cut(tc.fault, ":")

@@ -11,6 +11,7 @@ import (
 
 // The agent is asked where one runs, and says the same.
 func TestFindSaysTheSameWithAnAgent(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	p := at{s, filepath.Join(shortDir(t), "state")}
 	evidence := t.TempDir()

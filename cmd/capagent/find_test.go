@@ -42,6 +42,7 @@ func recordSightings(ctx context.Context, stateDir string, id int64, indicators 
 }
 
 func TestSinceIsAMoment(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{
 		"": "0001-01-01T00:00:00Z", "12h": "2026-11-21T22:00:00Z", "7d": "2026-11-15T10:00:00Z",

@@ -162,6 +162,7 @@ const lan = "[[capture]]\nname = \"lan\"\ninterface = \"vethrx\"\n[capture.rotat
 // Numbered packets become sessions of 1000, none lost and none doubled; rotate
 // and the end of the agent give what is left.
 func TestTheAgentCaptures(t *testing.T) {
+	t.Parallel()
 	s := newSensor(t, lan)
 	s.start()
 	listening(t, s.Pair)
@@ -212,6 +213,7 @@ func TestTheAgentCaptures(t *testing.T) {
 
 // A killed agent loses nothing that it had written, and says what it recovered.
 func TestAKilledAgentsCapturesAreRecovered(t *testing.T) {
+	t.Parallel()
 	// Files large enough that parts of them are on the disk before they end.
 	s := newSensor(t, strings.Replace(lan, "1000", "20000", 1))
 	var sent uint64
@@ -261,6 +263,7 @@ func TestAKilledAgentsCapturesAreRecovered(t *testing.T) {
 // The agent's own uploads go over an interface that it captures from, and are
 // left out where that is wanted.
 func TestTheAgentLeavesItsUploadsOut(t *testing.T) {
+	t.Parallel()
 	for _, exclude := range []bool{true, false} {
 		t.Run(fmt.Sprint(exclude), func(t *testing.T) {
 			s := newSensor(t, fmt.Sprintf("[[capture]]\nname = \"lan\"\ninterface = \"vethrx, lo\"\nfilter = \"tcp or udp\"\nexclude_uploads = %t\n", exclude))
@@ -282,6 +285,7 @@ func TestTheAgentLeavesItsUploadsOut(t *testing.T) {
 
 // An interface that is not there yet stops nothing but its own capture.
 func TestTheAgentWaitsForAnInterface(t *testing.T) {
+	t.Parallel()
 	s := newSensor(t, lan+"[[capture]]\nname = \"bad\"\ninterface = \"lo\"\nfilter = \"host nobody.invalid\"\n")
 	if err := s.Remove(t.Context()); err != nil {
 		t.Fatal(err)
@@ -319,6 +323,7 @@ func TestTheAgentWaitsForAnInterface(t *testing.T) {
 
 // Each file is on its way to the server while it is written.
 func TestTheAgentStreams(t *testing.T) {
+	t.Parallel()
 	s := newSensor(t, "stream = true\n"+lan)
 	s.start()
 	s.taken(0)

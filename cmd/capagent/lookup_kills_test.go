@@ -23,6 +23,7 @@ var lookupKills = flag.Int("lookup.kills", 5, "kill -9 of an agent that looks up
 // TestKillsWhileSessionsAreExplained: whenever the agent is killed, each capture has one
 // session in the end, each finding one annotation, and no observation is made twice.
 func TestKillsWhileSessionsAreExplained(t *testing.T) {
+	t.Parallel()
 	e := newExplainedAgent(t, "report_sightings = true\nrate = 100\n")
 	beacon := readFile(t, filepath.Join("..", "..", "examples", "captures", "branch-office", "beacon.pcap"))
 	files := *lookupKills * 2

@@ -16,15 +16,10 @@ import (
 // real process to kill.
 const asProgram = "CAPAGENT_TEST_AS_PROGRAM"
 
-// gorace holds the options of the race detector. Each program that was built
-// with it sleeps for a second before it exits, and the tests start hundreds.
-const gorace = "GORACE"
-
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(mainCode())
 	}
-	_ = os.Setenv(gorace, "atexit_sleep_ms=20 "+os.Getenv(gorace))
 	testscript.Main(m, map[string]func(){
 		"capagent": func() { os.Exit(recorded()) },
 	})

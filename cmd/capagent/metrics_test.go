@@ -37,6 +37,7 @@ func fetch(t *testing.T, url string) (status int, body string) {
 
 // TestMetricsAndHealth: what the agent does is told as numbers, also after a reload.
 func TestMetricsAndHealth(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

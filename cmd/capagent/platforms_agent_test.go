@@ -99,6 +99,7 @@ func (e *explainedAgent) delivered(t *testing.T, name, destination string) servi
 // TestACaptureIsNamedAndImported: the daemon names the device, says so in the session,
 // and brings the capture into a project.
 func TestACaptureIsNamedAndImported(t *testing.T) {
+	t.Parallel()
 	p := newPlatforms(t)
 	e := newExplainedAgent(t, "[policy]\nmax_delay = \"10s\"\n"+p.tables)
 	startDaemon(t, e.config)
@@ -144,6 +145,7 @@ func TestACaptureIsNamedAndImported(t *testing.T) {
 // TestAFailedImportIsTriedAgain: what the platform says of it is known, and a person has
 // it done once more, as another import.
 func TestAFailedImportIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	p := newPlatforms(t)
 	f, err := cadotest.ParseFault("fails")
 	if err != nil {
@@ -170,6 +172,7 @@ func TestAFailedImportIsTriedAgain(t *testing.T) {
 // TestAFindingBlocksAClientAndPreservesALab: where the configuration names the indicator
 // and the lab, and for no other reason.
 func TestAFindingBlocksAClientAndPreservesALab(t *testing.T) {
+	t.Parallel()
 	p := newPlatforms(t)
 	tables := strings.Replace(p.tables, "[cloudtrax]\n", "[cloudtrax]\nblock = true\nblock_dry_run = false\nblock_on = [\"files.example.net\"]\n", 1)
 	tables += fmt.Sprintf("preserve = true\npreserve_flagged = true\npreserve_allow = [%q]\n", p.lab)
@@ -211,6 +214,7 @@ func (e *explainedAgent) named(t *testing.T) {
 // TestPlatformsNeverStopAnUpload: none of the three answers; captures go, with one
 // message for each, and what was to be delivered is, once they do.
 func TestPlatformsNeverStopAnUpload(t *testing.T) {
+	t.Parallel()
 	for _, fault := range []string{"hang", "html", "huge", "reset", "status:code=503", "unauthorized", "badjson", "dribble"} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()

@@ -200,6 +200,7 @@ func waitSessions(t *testing.T, s sandboxProcess, n int) {
 }
 
 func TestTheAgentUploadsWhatAppears(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	config, folder := agentConfig(t, s, "", "")
 	put(t, filepath.Join(folder, "before.pcap"), smallCapture(1))
@@ -269,6 +270,7 @@ func captures(t *testing.T, config string) []listed {
 }
 
 func TestASecondAgentNamesTheFirst(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	config, _ := agentConfig(t, s, "", "")
 	first := startDaemon(t, config)
@@ -286,6 +288,7 @@ func TestASecondAgentNamesTheFirst(t *testing.T) {
 }
 
 func TestAfterTheUploadFilesAreDeletedOrMoved(t *testing.T) {
+	t.Parallel()
 	for _, after := range []string{"delete", "move"} {
 		t.Run(after, func(t *testing.T) {
 			s := startSandbox(t)
@@ -318,6 +321,7 @@ func TestAfterTheUploadFilesAreDeletedOrMoved(t *testing.T) {
 }
 
 func TestAReloadKeepsTheLastGoodConfiguration(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	config, folder := agentConfig(t, s, "", "")
 	a := startDaemon(t, config)
@@ -349,6 +353,7 @@ func TestAReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 }
 
 func TestABadTokenPausesUntilTheConfigurationIsMended(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	config, folder := agentConfig(t, s, "", "")
 	good, err := os.ReadFile(s.TokenFile)
@@ -420,6 +425,7 @@ func restart(t *testing.T, s sandboxProcess) sandboxProcess {
 
 // With copies, a ring that is overwritten while the server is away loses nothing.
 func TestARingIsCopiedBeforeItIsOverwritten(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	config, folder := agentConfig(t, s, "copy = true", "")
 	spool := filepath.Join(s.Dir, "state", "spool")
@@ -451,6 +457,7 @@ func TestARingIsCopiedBeforeItIsOverwritten(t *testing.T) {
 // What a crash left in the spool between its seal and its record is taken up;
 // what was cut short is not.
 func TestWhatACrashLeftInTheSpoolIsTakenUp(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	config, _ := agentConfig(t, s, "", "")
 	spool := filepath.Join(s.Dir, "state", "spool")

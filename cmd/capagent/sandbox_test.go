@@ -51,6 +51,7 @@ func askThreatConnect(t *testing.T, s sandboxThreatConnect, path string) (int, s
 }
 
 func TestSandboxServesThreatConnect(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := startSandboxIn(t, dir, "--listen", "127.0.0.1:0")
 	tc := s.ThreatConnect
@@ -87,6 +88,7 @@ func TestSandboxServesThreatConnect(t *testing.T) {
 }
 
 func TestSandboxRefusesFaultsThatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{"--fault", "threatconnect:nonsense"}, {"--fault", "threatconnect:hang:colour=red"}, {"--fault", "skew"}, {"--threatconnect", "0.0.0.0:0"}, {"--threatconnect", "x"},
 	} {
@@ -105,6 +107,7 @@ func TestSandboxRefusesFaultsThatItDoesNotKnow(t *testing.T) {
 // What the demonstration knows is in the example captures, all of it, and each
 // capture of the story has something that is worth a look.
 func TestSandboxKnowsTheExampleCaptures(t *testing.T) {
+	t.Parallel()
 	known := threatconnecttest.New(threatconnecttest.Options{})
 	known.Demo()
 	match := func(i threatconnecttest.Indicator, kind, value string) bool {

@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("EXAMPLES", examples)
-			e.Setenv(gorace, os.Getenv(gorace))
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("CAPAGENT_AGENT_STATE_DIR", filepath.Join(e.WorkDir, "state"))
 			e.Setenv(record, filepath.Join(e.WorkDir, "record"))

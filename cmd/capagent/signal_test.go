@@ -30,6 +30,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 // Ctrl-C in `tcpdump -w - | capagent upload -` reaches both: tcpdump ends, and
 // what it captured is uploaded.
 func TestInterruptEndsStandardInputNotTheUpload(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t)
 	state := t.TempDir()
 	cmd := program(t.Context(), []string{"CAPAGENT_AGENT_STATE_DIR=" + state}, "--config", s.Config, "upload", "-")
@@ -74,6 +75,7 @@ func TestInterruptEndsStandardInputNotTheUpload(t *testing.T) {
 // An import that is interrupted says so, accounts for what it did, and goes on
 // where it stopped.
 func TestInterruptedImportGoesOn(t *testing.T) {
+	t.Parallel()
 	s := startSandbox(t, "--fault", "slow:skip=5,bytes=20")
 	evidence, dir := t.TempDir(), t.TempDir()
 	if err := makeCaptures(evidence, 20); err != nil {

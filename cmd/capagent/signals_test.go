@@ -7,6 +7,7 @@ import (
 )
 
 func TestNoSignalsAreNone(t *testing.T) {
+	t.Parallel()
 	passed, stop := signals(nil)
 	defer stop()
 	all := make(chan os.Signal, 1)

@@ -99,6 +99,7 @@ func (s *sensor) triggered(id string) (v control.Trigger) {
 // Under load a released capture holds exactly the packets of its window, in one
 // session, soon after its end.
 func TestATriggersWindowIsExact(t *testing.T) {
+	t.Parallel()
 	s := newSensor(t, held+strings.Replace(lan, "1000", "20000", 1))
 	s.start()
 	s.answers()
@@ -151,6 +152,7 @@ func TestATriggersWindowIsExact(t *testing.T) {
 
 // SIGUSR2 and a log's line release [policy]'s window; one too many is refused.
 func TestSignalsAndLogsAreTriggers(t *testing.T) {
+	t.Parallel()
 	log := filepath.Join(t.TempDir(), "app.log")
 	long := strings.Replace(held, "2s", "10m", 1) // so that no machine is too slow for it
 	s := newSensor(t, long+lan+"[[trigger]]\nname = \"app\"\nfile = \""+log+"\"\npattern = \"OutOfMemory\"\n")

@@ -16,6 +16,7 @@ import (
 // What goes over the wire, seen by tcpdump and dissected by tshark, is what
 // contracts/cloudshark.md 0 and 1.2 document.
 func TestTheWireShowsTheDocumentedRequests(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"tcpdump", "tshark"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv("CI") != "" {
