@@ -4,8 +4,9 @@
 VERSION ?= $(patsubst v%,%,$(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null))
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The race detector needs a C compiler; without one the tests run without it. It leaves
-# SQLite alone, which is C that was made into Go: a third of all time for code not ours.
-RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo "-race -gcflags=modernc.org/...=-race=false")
+# SQLite, which is C that was made into Go, and the compressors alone: a third of all
+# time for code that is not ours.
+RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race -gcflags=modernc.org/...=-race=false -gcflags=github.com/klauspost/...=-race=false)
 export GORACE := atexit_sleep_ms=20 # not a second at the end of each of a thousand commands
 
 .PHONY: build dist dist-twice nspawn demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect oracle soak-capture judge-capture campaign explain crash soak wine filters fuzz captures
@@ -29,7 +30,8 @@ demo: build ## sandbox, import of the example captures, links
 demo-stop: ## ends the sandbox that `make demo` left running
 	@./examples/demo.sh stop
 
-test: ## every test
+test: ## every test; first those that the race detector makes too slow
+	$(if $(RACE),go test -run TestMemory ./enrich/cloudtrax ./enrich/threatconnect)
 	go test $(RACE) -parallel 4 -timeout 25m ./...
 
 lint: ## what CI holds the code to

@@ -18,6 +18,7 @@ import (
 
 	"capagent/internal/config"
 	"capagent/internal/ledger"
+	"capagent/internal/race"
 )
 
 var (
@@ -179,7 +180,7 @@ func TestBigFileStaysSmall(t *testing.T) {
 	}
 	rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10
 	t.Logf("%d bytes in %v, at most %d MB resident", v.Size, time.Since(start).Round(time.Millisecond), rss)
-	if limit := int64(64); rss >= limit && !raceEnabled {
+	if limit := int64(64); rss >= limit && !race.Enabled {
 		t.Errorf("%d MB resident, want less than %d", rss, limit)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"capagent/enrich/cloudtrax/api"
 	"capagent/internal/httpx"
+	"capagent/internal/race"
 	"capagent/internal/secret"
 )
 
@@ -25,8 +26,8 @@ func (c canned) Do(*http.Request) (*httpx.Reply, error) {
 // TestMemoryOfHostileReplies holds that a reply costs a few times its bytes, whatever
 // is in it, and that little of it stays.
 func TestMemoryOfHostileReplies(t *testing.T) {
-	if testing.Short() {
-		t.Skip("seconds of hostile JSON")
+	if race.Enabled {
+		t.Skip("minutes of hostile JSON; `make test` runs it without the detector")
 	}
 	fill := func(piece string) string { return strings.Repeat(piece, (api.MaxReply-1000)/len(piece)) }
 	var many strings.Builder

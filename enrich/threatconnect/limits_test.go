@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"capagent/enrich/indicator"
+	"capagent/internal/race"
 )
 
 // TestMemoryOfHostilePages holds that a page costs a few times its bytes, whatever
 // is in it.
 func TestMemoryOfHostilePages(t *testing.T) {
-	if testing.Short() {
-		t.Skip("seconds of hostile JSON")
+	if race.Enabled {
+		t.Skip("minutes of hostile JSON; `make test` runs it without the detector")
 	}
 	fill := func(piece string) string {
 		return strings.Repeat(piece, (maxReply-1000)/len(piece))

@@ -324,6 +324,9 @@ func (r *round) finish(ctx context.Context) error {
 		}
 	}
 	r.stats.drains.add(time.Since(began))
+	if err := p.WaitReady(time.Minute); err != nil { // before that nothing hears a request to end
+		return err
+	}
 	if err := p.Stop(25 * time.Second); err != nil {
 		return err
 	}
