@@ -103,9 +103,11 @@ filters: ## filters against libpcap: 1,000,000 random trials, man page, regressi
 
 FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME
-	@go list ./... | while read p; do \
-	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; go test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; done; done
+	@mkdir -p .bench; for p in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+	  go test -c -fuzz . -o .bench/fuzz.test $$p || exit 1; \
+	  for f in $$(cd $$p && $(CURDIR)/.bench/fuzz.test -test.list '^Fuzz'); do echo "$$p $$f"; \
+	    (cd $$p && $(CURDIR)/.bench/fuzz.test -test.run '^$$' -test.fuzz "^$$f$$" -test.fuzztime $(FUZZTIME) \
+	      -test.fuzzcachedir "$$(go env GOCACHE)/fuzz/capagent/$$p") || exit 1; done; done
 
 captures: ## makes the example captures anew
 	go run ./internal/tools/gencaptures examples/captures

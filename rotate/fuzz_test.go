@@ -63,7 +63,8 @@ func FuzzSalvage(f *testing.F) {
 			if left, _ := os.ReadDir(dir); len(left) > 0 {
 				t.Fatal("it is left, and nobody knows")
 			}
-			if before > 0 && !bytes.Equal(bytes.Trim(content[24:], "\x00"), nil) {
+			// Records of nothing but zeros are what a power cut leaves, not packets.
+			if before > 0 && len(bytes.Trim(content[24:24+16*min(before, uint64(len(content)-24)/16)], "\x00")) > 0 {
 				t.Fatalf("%d packets are gone", before)
 			}
 			return
