@@ -109,6 +109,9 @@ func TestImportsPointDown(t *testing.T) {
 			if strings.HasPrefix(imp, "github.com/google/gopacket") && gopacketAllowed[from] == "" {
 				t.Errorf("%s imports %s: only %v may", from, imp, gopacketAllowed)
 			}
+			if (imp == "html/template" || imp == "text/template") && !strings.HasPrefix(from, "internal/tools/") {
+				t.Errorf("%s imports %s: with it the linker keeps every method of every type, 8 MB; use internal/markup", from, imp)
+			}
 		}
 	}
 }

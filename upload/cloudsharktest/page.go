@@ -1,10 +1,8 @@
 package cloudsharktest
 
 import (
-	"bytes"
 	"embed"
 	"fmt"
-	"html/template"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,12 +14,6 @@ import (
 
 //go:embed web
 var web embed.FS
-
-var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"size": sizeText, "count": countText, "day": dayText, "moment": momentText,
-	"clean": func(s string) string { return clean(s, false) },
-	"text":  func(s string) string { return clean(s, true) },
-}).ParseFS(web, "web/*.html"))
 
 const (
 	perPage   = 50
@@ -93,21 +85,15 @@ func (s *Server) asset(w http.ResponseWriter, name, kind string) {
 }
 
 func (s *Server) message(w http.ResponseWriter, status int, title, text string) {
-	s.render(w, status, "message", struct{ Title, Text string }{title, text})
+	s.render(w, status, messageText(title, text))
 }
 
-// render fills a page in. Whatever it is made of, a token in it is replaced: a
+// render sends a page. Whatever it is made of, a token in it is replaced: a
 // capture of an upload over plain HTTP has one in its packets.
-func (s *Server) render(w http.ResponseWriter, status int, name string, data any) {
-	var page bytes.Buffer
-	if err := pages.ExecuteTemplate(&page, name, data); err != nil {
-		s.opts.Log.Error().Err(err).Str("page", name).Msg("page not rendered")
-		http.Error(w, "the page could not be made", http.StatusInternalServerError)
-		return
-	}
+func (s *Server) render(w http.ResponseWriter, status int, page string) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte((&call{s: s}).scrub(page.String())))
+	_, _ = w.Write([]byte((&call{s: s}).scrub(page)))
 }
 
 // listing is the page of sessions.
@@ -120,8 +106,8 @@ type listing struct {
 	From, To      int
 }
 
-// Link is the address of the page step pages further.
-func (l listing) Link(step int) string {
+// link is the address of the page step pages further.
+func (l listing) link(step int) string {
 	v := url.Values{"page": {strconv.Itoa(l.Page + step)}}
 	if l.Query != "" {
 		v.Set("q", l.Query)
@@ -164,7 +150,7 @@ func (s *Server) listPage(w http.ResponseWriter, r *http.Request) {
 	}
 	l.Page = page
 	l.From, l.To = (page-1)*perPage+1, (page-1)*perPage+len(l.Sessions)
-	s.render(w, http.StatusOK, "list", l)
+	s.render(w, http.StatusOK, l.text())
 }
 
 func limit(text string) string { return text[:min(len(text), maxQuery)] }
@@ -194,7 +180,7 @@ func (s *Server) capturePage(w http.ResponseWriter, r *http.Request, session Ses
 		p.Summary.Problem = "The capture's file is gone."
 	}
 	p.Shown = int64(len(p.Summary.Rows))
-	s.render(w, http.StatusOK, "capture", p)
+	s.render(w, http.StatusOK, p.text())
 }
 
 func (s *Server) downloadPage(w http.ResponseWriter, r *http.Request, session Session) {
@@ -208,8 +194,8 @@ func (s *Server) downloadPage(w http.ResponseWriter, r *http.Request, session Se
 }
 
 // clean makes text from outside fit to be shown: what does not print, or
-// changes the direction of what does, becomes a middle dot. The template does
-// the escaping.
+// changes the direction of what does, becomes a middle dot. What is
+// special in HTML, markup escapes.
 func clean(s string, lines bool) string {
 	return strings.Map(func(r rune) rune {
 		switch {
