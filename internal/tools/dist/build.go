@@ -132,7 +132,10 @@ func (b *builder) platform(p platform) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-16s %5.1f MiB\n", p.os+"/"+p.arch, float64(len(text))/(1<<20))
+	fmt.Printf("%-16s %5.1f MB\n", p.os+"/"+p.arch, float64(len(text))/1e6)
+	if err := checkSize(len(text)); err != nil {
+		return err
+	}
 	files := append([]file{{p.program(), text, 0o755}, {"capagent.cdx.json", parts, 0o644}}, b.common...)
 	files, err = b.extras(p, files)
 	if err != nil {
@@ -145,6 +148,16 @@ func (b *builder) platform(p platform) error {
 		return nil
 	}
 	return b.packages(p, files)
+}
+
+// maxProgram is promised to users (docs/install.md), in bytes.
+const maxProgram = 35_000_000
+
+func checkSize(size int) error {
+	if size > maxProgram {
+		return fmt.Errorf("the program has %d bytes, more than the %d that are promised; `go tool nm -size -sort size` on a build without -s tells what takes them", size, maxProgram)
+	}
+	return nil
 }
 
 // extras adds what only some systems have a use for.
