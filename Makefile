@@ -44,9 +44,9 @@ fmt:
 	gofumpt -w .
 
 cross: ## every platform builds and vets without cgo
-	for p in linux/amd64 linux/arm64 windows/amd64 darwin/amd64 darwin/arm64; do \
-	  echo $$p; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./cmd/capagent || exit 1; \
-	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./... || exit 1; done
+	for p in linux/amd64 linux/arm64 linux/arm windows/amd64 windows/arm64 darwin/amd64 darwin/arm64; do \
+	  echo $$p; export CGO_ENABLED=0 GOARM=7 GOOS=$${p%/*} GOARCH=$${p#*/}; go build -o /dev/null ./cmd/capagent || exit 1; \
+	  go vet ./... || exit 1; done
 
 bench: build ## beside what a user would pick instead, in one run
 	go run ./internal/tools/bench

@@ -446,7 +446,7 @@ func BenchmarkWindow(b *testing.B) {
 	}
 	b.ResetTimer()
 	for range b.N {
-		if _, err := rotate.Window(context.Background(), &full{1 << 40}, rotate.WindowOptions{Segments: segments}); err != nil {
+		if _, err := rotate.Window(context.Background(), &full{math.MaxInt}, rotate.WindowOptions{Segments: segments}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -386,7 +386,7 @@ func million(t testing.TB) string {
 		case 0:
 			fmt.Fprintf(&b, "%d.%d.%d.%d\n", 1+i>>18, i>>12&0xff, i>>4&0xff, i&15)
 		case 1:
-			fmt.Fprintf(&b, "%064x\n", i*2654435761)
+			fmt.Fprintf(&b, "%064x\n", uint64(i)*2654435761)
 		default:
 			fmt.Fprintf(&b, "host-number-%d.domain.example\n", i)
 		}

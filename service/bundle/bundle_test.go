@@ -78,7 +78,7 @@ func TestNoSecretComesOut(t *testing.T) {
 			continue
 		}
 		table, name, _ := strings.Cut(key.Path, ".")
-		canary := fmt.Sprintf("%032x", 0xc0ffee000+len(canaries))
+		canary := fmt.Sprintf("%032x", uint64(0xc0ffee000)+uint64(len(canaries)))
 		canaries = append(canaries, canary)
 		fmt.Fprintf(&toml, "%s.%s = %q\n", table, name, canary)
 	}

@@ -97,7 +97,7 @@ func fill(t *testing.T, l *ledger.Ledger, n int) {
 			Source: "import", Path: "/evidence/" + names[i%len(names)] + fmt.Sprint(i), Name: names[i%len(names)], Destination: dest,
 			State: ledger.Queued, Tags: []string{"<tag>"},
 			Inspection: ledger.Inspection{
-				SHA256: fmt.Sprintf("%064x", 0xabcdef00+i/2), Size: int64(i), Packets: 1, First: time.Unix(int64(i), 5).UTC(), Last: time.Unix(int64(i), 7).UTC(),
+				SHA256: fmt.Sprintf("%064x", 0xabcdef00+uint64(i/2)), Size: int64(i), Packets: 1, First: time.Unix(int64(i), 5).UTC(), Last: time.Unix(int64(i), 7).UTC(),
 			},
 		}
 		switch i % 4 {

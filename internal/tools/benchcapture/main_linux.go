@@ -176,7 +176,7 @@ func folder(place string) (string, error) {
 	if err := unix.Statfs(place, &fs); err != nil {
 		return "", fmt.Errorf("look at %s: %w", place, err)
 	}
-	if fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC {
+	if kind := uint32(fs.Type); kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC {
 		return "", fmt.Errorf("%s is in memory: O_DIRECT and the kernel's limit on dirty pages, which decide what is lost, can't be measured there; name a folder on a real disk with -dir", place)
 	}
 	place, err := filepath.Abs(place)
