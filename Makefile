@@ -9,7 +9,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race -gcflags=modernc.org/...=-race=false -gcflags=github.com/klauspost/...=-race=false)
 export GORACE := atexit_sleep_ms=20 # not a second at the end of each of a thousand commands
 
-.PHONY: build dist dist-twice nspawn demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect oracle soak-capture judge-capture campaign explain crash soak wine filters fuzz captures
+.PHONY: build dist dist-twice nspawn demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect bench-idle oracle soak-capture judge-capture campaign explain crash soak wine filters fuzz captures
 
 build: ## the program, in ./capagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
@@ -59,6 +59,9 @@ bench-agent: build ## the agent from file to file beside dumpcap, and while it u
 
 bench-inspect: build ## what is in a capture, beside tshark: CAPTURES="folders to mix", and hostile captures (20 minutes; BENCHFLAGS=-h)
 	go run ./internal/tools/benchinspect $(BENCHFLAGS) $(CAPTURES)
+
+bench-idle: build ## what an agent costs that has nothing to do (as root, 10 minutes; BENCHFLAGS=-h)
+	go run ./internal/tools/benchidle $(BENCHFLAGS)
 
 oracle: ## every value that tshark finds, compared: CAPTURES="folders"
 	go run ./internal/tools/oracle $(CAPTURES)
