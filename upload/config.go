@@ -6,12 +6,12 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
-	"regexp"
 	"strings"
 	"time"
 
 	"capagent/internal/config"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 	"capagent/internal/secret"
 )
 
@@ -84,7 +84,7 @@ func (c *Config) Validate() []*config.Error {
 	if c.URL != "" {
 		check("url", checkURL(c.URL, c.AllowHTTP))
 	}
-	if token := c.Token.Reveal(); token != "" && !tokenPattern.MatchString(token) {
+	if token := c.Token.Reveal(); token != "" && !tokenPattern().MatchString(token) {
 		check("token", errors.New("expected 32 hexadecimal characters"))
 	}
 	check("tags", CheckTags(c.Tags))
@@ -143,7 +143,7 @@ func (c *Config) Destination() string {
 	return u.Scheme + "://" + host
 }
 
-var tokenPattern = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
+var tokenPattern = lazy.Regexp(`^[0-9a-fA-F]{32}$`)
 
 // parseURL takes what contracts/cloudshark.md 0 and 1.1 call the URI: a full URL
 // of a server's root.

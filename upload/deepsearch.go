@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"capagent/internal/failure"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 )
 
 // ErrNoDeepSearch means that this CloudShark, or the token, has no deep search: it is
@@ -28,7 +28,7 @@ const (
 	deepPollMost    = 30 * time.Second
 )
 
-var deepID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+var deepID = lazy.Regexp(`^[A-Za-z0-9_-]{1,64}$`)
 
 // DeepSearch returns which of the sessions, at most MaxDeepSessions, hold a packet
 // that a display filter selects (contracts/cloudshark.md 1.3). It may take minutes.
@@ -57,7 +57,7 @@ func (c *Client) deepSearch(ctx context.Context, filter string, sessions []strin
 		}
 		return nil, err
 	}
-	if json.Unmarshal(reply.Body, &begun) != nil || !deepID.MatchString(string(begun.ID)) {
+	if json.Unmarshal(reply.Body, &begun) != nil || !deepID().MatchString(string(begun.ID)) {
 		return nil, fail(ClassBadReply, errors.New("the reply names no search"))
 	}
 	if err := c.deepEnd(ctx, string(begun.ID)); err != nil {

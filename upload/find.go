@@ -33,7 +33,7 @@ type Info struct {
 // Info returns what the server knows of a session, and false when it has none of
 // that id.
 func (c *Client) Info(ctx context.Context, id string) (Info, bool, error) {
-	if !idPattern.MatchString(id) {
+	if !idPattern().MatchString(id) {
 		return Info{}, false, fmt.Errorf("info %q: not a session id", id)
 	}
 	reply, err := c.get(ctx, "info/"+id, nil)
@@ -113,7 +113,7 @@ func (c *Client) search(ctx context.Context, name string) ([]string, error) {
 	}
 	var ids []string
 	for _, one := range found.Captures {
-		if idPattern.MatchString(one.ID) && (one.Filename == nil || *one.Filename == name) {
+		if idPattern().MatchString(one.ID) && (one.Filename == nil || *one.Filename == name) {
 			ids = append(ids, one.ID)
 		}
 	}

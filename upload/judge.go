@@ -14,6 +14,7 @@ import (
 
 	"capagent/internal/failure"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 )
 
 // Classes of failures. httpx adds "network", "tls", "redirect", "bad_url" and
@@ -65,8 +66,8 @@ func fail(class string, err error) *failure.Error {
 // decides. Statuses for quota and size are not documented
 // (contracts/cloudshark.md 1.2, 2), so the exceptions' text comes before them.
 type rule struct {
-	text       *regexp.Regexp // of any exception; nil: does not matter
-	status     []int          // nil: does not matter
+	text       func() *regexp.Regexp // of any exception; nil: does not matter
+	status     []int                 // nil: does not matter
 	exceptions answer
 	class      string
 }
@@ -100,7 +101,7 @@ var rules = []rule{
 	{status: []int{408, 425, 429, 502, 503, 504}, class: ClassBusy},
 }
 
-func words(re string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + re) }
+func words(re string) func() *regexp.Regexp { return lazy.Regexp(`(?i)` + re) }
 
 func classify(status int, exceptions []string) string {
 	has := without
@@ -111,7 +112,7 @@ func classify(status int, exceptions []string) string {
 		if r.status != nil && !slices.Contains(r.status, status) || r.exceptions != either && r.exceptions != has {
 			continue
 		}
-		if r.text == nil || slices.ContainsFunc(exceptions, r.text.MatchString) {
+		if r.text == nil || slices.ContainsFunc(exceptions, r.text().MatchString) {
 			return r.class
 		}
 	}
@@ -202,7 +203,7 @@ func contentType(reply *httpx.Reply) string {
 	}
 }
 
-var idPattern = regexp.MustCompile(`^[0-9a-f]{12}$`)
+var idPattern = lazy.Regexp(`^[0-9a-f]{12}$`)
 
 var errNoID = errors.New("there is no valid session id in the reply")
 
@@ -230,7 +231,7 @@ func accepted(reply *httpx.Reply, scrub func(string) string, now time.Time) (id,
 		}
 		return "", "", fail(ClassBadReply, errNoID)
 	}
-	if !idPattern.MatchString(body.ID) {
+	if !idPattern().MatchString(body.ID) {
 		return "", "", fail(ClassBadReply, errNoID)
 	}
 	return body.ID, line(cut(scrub(body.Filename), 255)), nil

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"capagent/internal/lazy"
 	"capagent/internal/ledger"
 )
 
@@ -25,7 +25,7 @@ const maxName = 200
 var (
 	namePlaceholders = []string{"host", "source", "case", "first", "sha"}
 	tagPlaceholders  = []string{"host", "source", "case", "dir", "name", "path"}
-	placeholder      = regexp.MustCompile(`\{[^{}]*\}`)
+	placeholder      = lazy.Regexp(`\{[^{}]*\}`)
 )
 
 func checkTemplate(template string, known []string) error {
@@ -35,7 +35,7 @@ func checkTemplate(template string, known []string) error {
 	if strings.ContainsFunc(template, unicode.IsControl) {
 		return errors.New("expected no control characters")
 	}
-	for _, p := range placeholder.FindAllString(template, -1) {
+	for _, p := range placeholder().FindAllString(template, -1) {
 		if !slices.Contains(known, p[1:len(p)-1]) {
 			return fmt.Errorf("unknown placeholder %s; known are {%s}", strconv.QuoteToGraphic(p), strings.Join(known, "}, {"))
 		}
@@ -47,7 +47,7 @@ func checkTemplate(template string, known []string) error {
 // it replaced had a value. What is put in is not looked at again.
 func expand(template string, values map[string]string) (string, bool) {
 	full := true
-	out := placeholder.ReplaceAllStringFunc(template, func(p string) string {
+	out := placeholder().ReplaceAllStringFunc(template, func(p string) string {
 		v, ok := values[p[1:len(p)-1]]
 		if !ok {
 			return p

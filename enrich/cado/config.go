@@ -4,12 +4,12 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"capagent/internal/config"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 	"capagent/internal/secret"
 )
 
@@ -111,7 +111,7 @@ func (c *Config) Validate() []*config.Error {
 	}
 	expect("api_version", c.APIVersion == 2 || c.APIVersion == 3, "3 or 2")
 	if k := c.APIKey.Reveal(); k != "" {
-		expect("api_key", len(k) <= maxKey && printable.MatchString(k), "an API key: printable ASCII without blanks")
+		expect("api_key", len(k) <= maxKey && printable().MatchString(k), "an API key: printable ASCII without blanks")
 	}
 	_, err := parseTemplate(c.Project)
 	check("project", err)
@@ -136,8 +136,8 @@ func (c *Config) checkStore(check func(string, error), expect func(string, bool,
 	default:
 		expect("method", false, `"s3", "presigned" or "url"`)
 	}
-	expect("bucket", c.Bucket == "" || bucketName.MatchString(c.Bucket) && !strings.Contains(c.Bucket, ".."), "the name of a bucket: 3 to 63 small letters, digits, dots and hyphens")
-	expect("region", c.Region == "" || plainWord.MatchString(c.Region), `a region such as "eu-west-1"`)
+	expect("bucket", c.Bucket == "" || bucketName().MatchString(c.Bucket) && !strings.Contains(c.Bucket, ".."), "the name of a bucket: 3 to 63 small letters, digits, dots and hyphens")
+	expect("region", c.Region == "" || plainWord().MatchString(c.Region), `a region such as "eu-west-1"`)
 	if c.Endpoint != "" {
 		b, err := parseURL(c.Endpoint, c.AllowHTTP)
 		if err == nil && b.path != "" {
@@ -150,9 +150,9 @@ func (c *Config) checkStore(check func(string, error), expect func(string, bool,
 	if err == nil {
 		check("prefix", t.checkKey())
 	}
-	expect("access_key_id", c.AccessKeyID == "" || accessKey.MatchString(c.AccessKeyID), "an access key ID: letters, digits and a few signs, without blanks")
+	expect("access_key_id", c.AccessKeyID == "" || accessKey().MatchString(c.AccessKeyID), "an access key ID: letters, digits and a few signs, without blanks")
 	if k := c.SecretAccessKey.Reveal(); k != "" {
-		expect("secret_access_key", len(k) <= maxKey && printable.MatchString(k), "a secret access key: printable ASCII without blanks")
+		expect("secret_access_key", len(k) <= maxKey && printable().MatchString(k), "a secret access key: printable ASCII without blanks")
 	}
 	expect("access_key_id", c.AccessKeyID != "" || c.SecretAccessKey.IsZero(), "the access key ID that belongs to secret_access_key")
 	expect("secret_access_key", c.AccessKeyID == "" || !c.SecretAccessKey.IsZero(), "the secret that belongs to access_key_id")
@@ -192,12 +192,12 @@ func (c *Config) Destination() string {
 }
 
 var (
-	printable  = regexp.MustCompile(`^[!-~]+$`)
-	plainWord  = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
-	accessKey  = regexp.MustCompile(`^[A-Za-z0-9+=,.@_-]{1,128}$`)
-	bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-	basePath   = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
-	withAPI    = regexp.MustCompile(`(^|/)api/v[0-9]+$`)
+	printable  = lazy.Regexp(`^[!-~]+$`)
+	plainWord  = lazy.Regexp(`^[A-Za-z0-9-]{1,64}$`)
+	accessKey  = lazy.Regexp(`^[A-Za-z0-9+=,.@_-]{1,128}$`)
+	bucketName = lazy.Regexp(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	basePath   = lazy.Regexp(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
+	withAPI    = lazy.Regexp(`(^|/)api/v[0-9]+$`)
 )
 
 // base is the address of the platform.
@@ -216,9 +216,9 @@ func parseURL(text string, allowHTTP bool) (base, error) {
 		return base{}, errors.New("expected no user name or password in the URL; keys have keys of their own")
 	case u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return base{}, errors.New("expected no query and no fragment")
-	case withAPI.MatchString(path):
+	case withAPI().MatchString(path):
 		return base{}, errors.New("expected the address without /api and the API's version, which api_version says")
-	case !basePath.MatchString(path):
+	case !basePath().MatchString(path):
 		return base{}, errors.New("expected a path of plain words, normally none")
 	case strings.ContainsAny(u.Host, " \"<>\\^`{|}"):
 		return base{}, errors.New("expected a host name")

@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +33,7 @@ import (
 	"capagent/internal/config"
 	"capagent/internal/failure"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 	"capagent/internal/secret"
 )
 
@@ -150,12 +150,12 @@ type request struct {
 
 // plain is what needs no escaping anywhere: the server signs what it gets, so there is
 // one way only to write a value.
-var plain = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,300}$`)
+var plain = lazy.Regexp(`^[A-Za-z0-9._~-]{1,300}$`)
 
 func (c *Client) url(r request) (string, error) {
 	url := c.base + r.path
 	for i := 0; i+1 < len(r.query); i += 2 {
-		if !plain.MatchString(r.query[i+1]) {
+		if !plain().MatchString(r.query[i+1]) {
 			return "", fail(ClassRefused, errors.New("the request can't be written: an id or a name has characters that none has"))
 		}
 		url += map[bool]string{true: "?", false: "&"}[i == 0] + r.query[i] + "=" + r.query[i+1]

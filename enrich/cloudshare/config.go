@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"capagent/enrich/device"
 	"capagent/internal/config"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 	"capagent/internal/secret"
 )
 
@@ -95,10 +95,10 @@ func (c *Config) Validate() []*config.Error {
 	}
 	_, err := parseURL(c.URL, c.AllowHTTP)
 	check("url", err)
-	within("api_id", c.APIID == "" || apiID.MatchString(c.APIID), "an API id: letters and digits")
+	within("api_id", c.APIID == "" || apiID().MatchString(c.APIID), "an API id: letters and digits")
 	key := c.APIKey.Reveal()
-	within("api_key", key == "" || len(key) <= maxKey && apiKey.MatchString(key), "an API key: printable ASCII without blanks")
-	check("domains", each(c.Domains, func(s string) bool { return domain.MatchString(s) && len(s) < maxHost }, `the end of a host name in lower case, with a dot inside: "vm.cld.sr"`))
+	within("api_key", key == "" || len(key) <= maxKey && apiKey().MatchString(key), "an API key: printable ASCII without blanks")
+	check("domains", each(c.Domains, func(s string) bool { return domain().MatchString(s) && len(s) < maxHost }, `the end of a host name in lower case, with a dot inside: "vm.cld.sr"`))
 	check("pinned", each(c.Pinned, func(s string) bool { return s != "" && device.Clean(s) == s }, "the id or the name of an environment"))
 	within("criteria", c.Criteria == "allowed" || c.Criteria == "allvisible", `"allowed" or "allvisible"`)
 	within("inventory_every", c.InventoryEvery.Std() >= minInventory, "at least 15m")
@@ -108,7 +108,7 @@ func (c *Config) Validate() []*config.Error {
 		_, err := httpx.ParsePin(pin)
 		check("pins", err)
 	}
-	check("preserve_allow", each(c.PreserveAllow, identifier.MatchString, `the id of an environment: "EN..."`))
+	check("preserve_allow", each(c.PreserveAllow, identifier().MatchString, `the id of an environment: "EN..."`))
 	if c.PreserveFlagged && !c.Preserve {
 		check("preserve_flagged", errors.New("expected preserve = true besides"))
 	}
@@ -159,11 +159,11 @@ func (c *Config) Destination() string {
 }
 
 var (
-	apiID      = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
-	apiKey     = regexp.MustCompile(`^[!-~]+$`)
-	identifier = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	domain     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
-	basePath   = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
+	apiID      = lazy.Regexp(`^[A-Za-z0-9_-]{1,100}$`)
+	apiKey     = lazy.Regexp(`^[!-~]+$`)
+	identifier = lazy.Regexp(`^[A-Za-z0-9_-]{1,64}$`)
+	domain     = lazy.Regexp(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
+	basePath   = lazy.Regexp(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
 )
 
 // parseURL returns the base URL in the one form that is signed and sent.
@@ -178,9 +178,9 @@ func parseURL(text string, allowHTTP bool) (string, error) {
 		return "", errors.New("expected no user name or password in the URL; they go into api_id and api_key")
 	case u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return "", errors.New("expected no query and no fragment")
-	case !basePath.MatchString(path):
+	case !basePath().MatchString(path):
 		return "", errors.New("expected a path of plain words, normally /api/v3")
-	case !plainHost.MatchString(u.Host):
+	case !plainHost().MatchString(u.Host):
 		return "", errors.New("expected a host name")
 	}
 	host := strings.ToLower(u.Host)
@@ -195,7 +195,7 @@ func parseURL(text string, allowHTTP bool) (string, error) {
 	return u.Scheme + "://" + host + path, nil
 }
 
-var plainHost = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?$`)
+var plainHost = lazy.Regexp(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?$`)
 
 // local says whether a name is this machine; httpx looks again at the address that
 // it really connects to.

@@ -171,7 +171,7 @@ func (r rawEnvironment) keep(owner bool) (environment, bool) {
 	if owner {
 		e.Owner = device.Clean(string(r.Owner))
 	}
-	if !identifier.MatchString(e.ID) {
+	if !identifier().MatchString(e.ID) {
 		return environment{}, false
 	}
 	e.ID = strings.Clone(e.ID) // not the reply that it is a piece of
@@ -183,7 +183,7 @@ func (r rawEnvironment) keep(owner bool) (environment, bool) {
 
 func (r rawMachine) keep() (machine, bool) {
 	m := machine{ID: string(r.ID), Name: device.Clean(string(r.Name)), FQDN: hostName(string(r.FQDN)), External: address(string(r.External))}
-	if !identifier.MatchString(m.ID) {
+	if !identifier().MatchString(m.ID) {
 		return machine{}, false
 	}
 	m.ID = strings.Clone(m.ID)
@@ -198,7 +198,7 @@ func (r rawMachine) keep() (machine, bool) {
 // hostName is a name in the form that indicators have, or "" when it is none.
 func hostName(s string) string {
 	s = strings.ToLower(strings.TrimSuffix(s, "."))
-	if len(s) > maxHost || !domain.MatchString(s) {
+	if len(s) > maxHost || !domain().MatchString(s) {
 		return ""
 	}
 	return strings.Clone(s)

@@ -102,12 +102,12 @@ func FuzzDecode(f *testing.F) {
 		}
 		for _, e := range list {
 			clean(t, e.Name, e.Project, e.Owner, e.StatusText)
-			if !identifier.MatchString(e.ID) || e.Name == "" || e.Status < 0 || len(e.VMs) > maxMachines {
+			if !identifier().MatchString(e.ID) || e.Name == "" || e.Status < 0 || len(e.VMs) > maxMachines {
 				t.Errorf("%+v", e)
 			}
 			for _, vm := range e.VMs {
 				clean(t, vm.Name)
-				if !identifier.MatchString(vm.ID) || vm.FQDN != hostName(vm.FQDN) || len(vm.Internal) > maxAddresses {
+				if !identifier().MatchString(vm.ID) || vm.FQDN != hostName(vm.FQDN) || len(vm.Internal) > maxAddresses {
 					t.Errorf("%+v", vm)
 				}
 			}

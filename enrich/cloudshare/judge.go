@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"capagent/enrich/device"
 	"capagent/internal/failure"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 )
 
 // Classes of failures. httpx adds "network", "tls", "redirect", "bad_url" and
@@ -121,8 +121,8 @@ type problem struct {
 }
 
 var (
-	wholeCode = regexp.MustCompile(`^0x[0-9a-fA-F]{1,16}$`)
-	codeOfMap = regexp.MustCompile(`^0x([45][0-9]{2})`)
+	wholeCode = lazy.Regexp(`^0x[0-9a-fA-F]{1,16}$`)
+	codeOfMap = lazy.Regexp(`^0x([45][0-9]{2})`)
 )
 
 // open returns the body of a success, which may be empty, or the failure that a reply
@@ -138,7 +138,7 @@ func open(reply *httpx.Reply, mask func(string) string, now time.Time) ([]byte, 
 	isJSON := reply.Err == nil && json.Unmarshal(reply.Body, &p) == nil
 	kind := strings.ToLower(reply.Header.Get("Content-Type"))
 	status := reply.Status
-	if m := codeOfMap.FindStringSubmatch(string(p.Code)); m != nil {
+	if m := codeOfMap().FindStringSubmatch(string(p.Code)); m != nil {
 		status, _ = strconv.Atoi(m[1]) // a proxy may have changed the other one
 	}
 	f := fail(classify(status), nil)
@@ -148,7 +148,7 @@ func open(reply *httpx.Reply, mask func(string) string, now time.Time) ([]byte, 
 	}
 	message = mask(message) // before it is cut: half a key is half a secret
 	code := ""
-	if wholeCode.MatchString(string(p.Code)) {
+	if wholeCode().MatchString(string(p.Code)) {
 		code = " (" + string(p.Code) + ")"
 	}
 	switch {

@@ -120,7 +120,7 @@ func TestPreserving(t *testing.T) {
 	k.want(t, allSteps+", PUT suspend", 2)
 	e := k.s.Env(k.lab)
 	taken := e.Snapshots[1]
-	if !snapshotName.MatchString(taken.Name) || len(taken.Name) != 25 || taken.Default || !e.Snapshots[0].Default {
+	if !snapshotName().MatchString(taken.Name) || len(taken.Name) != 25 || taken.Default || !e.Snapshots[0].Default {
 		t.Errorf("%+v", e.Snapshots)
 	}
 	if e.Postponed != 1 || !e.Expires.After(before.Expires) || e.Status != cloudsharetest.Suspended {
@@ -489,7 +489,7 @@ func FuzzState(f *testing.F) {
 			return
 		}
 		for id, r := range s {
-			if !identifier.MatchString(id) || !snapshotName.MatchString(r.Snapshot) {
+			if !identifier().MatchString(id) || !snapshotName().MatchString(r.Snapshot) {
 				t.Errorf("%q %+v", id, r)
 			}
 		}

@@ -9,10 +9,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"capagent/internal/disk"
+	"capagent/internal/lazy"
 	"capagent/internal/quote"
 	"capagent/internal/safefile"
 )
@@ -33,7 +33,7 @@ type record struct {
 // state is the file's content, by environment.
 type state map[string]record
 
-var snapshotName = regexp.MustCompile(`^ev-[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$`)
+var snapshotName = lazy.Regexp(`^ev-[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$`)
 
 func decodeState(data []byte) (state, error) {
 	s := state{}
@@ -41,7 +41,7 @@ func decodeState(data []byte) (state, error) {
 		return nil, errors.New("it is not the JSON that the agent writes")
 	}
 	for id, r := range s {
-		if !identifier.MatchString(id) || !snapshotName.MatchString(r.Snapshot) || r.Begun.IsZero() {
+		if !identifier().MatchString(id) || !snapshotName().MatchString(r.Snapshot) || r.Begun.IsZero() {
 			return nil, errors.New("it holds what the agent does not write")
 		}
 	}

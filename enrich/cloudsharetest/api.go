@@ -7,24 +7,24 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"capagent/internal/lazy"
 	"capagent/internal/standin"
 )
 
 // maxSkew is for how long a request is good after it was formed.
 const maxSkew = time.Minute
 
-var authorization = regexp.MustCompile(`^cs_sha1 userapiid:([^;]*);timestamp:([0-9]{1,12});token:([A-Za-z0-9]{10});hmac:([0-9a-f]{40})$`)
+var authorization = lazy.Regexp(`^cs_sha1 userapiid:([^;]*);timestamp:([0-9]{1,12});token:([A-Za-z0-9]{10});hmac:([0-9a-f]{40})$`)
 
 // authorize says why a request is refused, or "". The signature is checked over the URL
 // as the client wrote it: nothing of what a parser makes of it is used.
 func (s *Server) authorize(c *standin.Call) string {
-	m := authorization.FindStringSubmatch(c.R.Header.Get("Authorization"))
+	m := authorization().FindStringSubmatch(c.R.Header.Get("Authorization"))
 	if m == nil {
 		return "The Authorization header is not well formed"
 	}
@@ -73,7 +73,7 @@ func (s *Server) fresh(token string) bool {
 }
 
 // forbidden are calls that destroy something, or reach into a machine.
-var forbidden = regexp.MustCompile(`(?i)/actions/(revert|editvmhardware|reboot|markdefault|regenerate\w*|executepath)$`)
+var forbidden = lazy.Regexp(`(?i)/actions/(revert|editvmhardware|reboot|markdefault|regenerate\w*|executepath)$`)
 
 func (s *Server) serve(c *standin.Call) {
 	if !s.enter() {
@@ -81,7 +81,7 @@ func (s *Server) serve(c *standin.Call) {
 	}
 	defer s.leave()
 	path := strings.ToLower(strings.TrimPrefix(c.R.URL.Path, Prefix))
-	if c.R.Method == http.MethodDelete || forbidden.MatchString("/"+path) {
+	if c.R.Method == http.MethodDelete || forbidden().MatchString("/"+path) {
 		s.Count("forbidden")
 		c.Fail(http.StatusForbidden, "The stand-in destroys nothing")
 		return

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"capagent/enrich/device"
 	"capagent/internal/config"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 	"capagent/internal/secret"
 )
 
@@ -69,8 +69,8 @@ func DefaultConfig() Config {
 }
 
 var (
-	keyWord    = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,200}$`)
-	secretWord = regexp.MustCompile(`^[!-~]+$`)
+	keyWord    = lazy.Regexp(`^[A-Za-z0-9._~-]{1,200}$`)
+	secretWord = lazy.Regexp(`^[!-~]+$`)
 )
 
 // Validate returns what is wrong with the values that are set, each with its key
@@ -90,8 +90,8 @@ func (c *Config) Validate() []*config.Error {
 	}
 	_, err := parseURL(c.URL, c.AllowHTTP)
 	check("url", err)
-	within("key", c.Key == "" || keyWord.MatchString(c.Key), "an API key: letters and digits")
-	if s := c.Secret.Reveal(); s != "" && (len(s) > maxSecret || !secretWord.MatchString(s)) {
+	within("key", c.Key == "" || keyWord().MatchString(c.Key), "an API key: letters and digits")
+	if s := c.Secret.Reveal(); s != "" && (len(s) > maxSecret || !secretWord().MatchString(s)) {
 		check("secret", errors.New("expected the secret of an API key: printable ASCII without blanks"))
 	}
 	within("networks", len(c.Networks) <= maxNetworks, fmt.Sprintf("at most %d networks", maxNetworks))

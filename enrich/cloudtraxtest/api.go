@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"capagent/enrich/device"
+	"capagent/internal/lazy"
 	"capagent/internal/standin"
 )
 
 // never are the paths of contract 2.3 that do something, whatever their method.
-var never = regexp.MustCompile(`^(/(node|switch|powerstrip)/[^/]+/(reboot|reset_encrypt_key|enable_pairing|expedite_upgrade|port/[^/]+/reset)|` +
+var never = lazy.Regexp(`^(/(node|switch|powerstrip)/[^/]+/(reboot|reset_encrypt_key|enable_pairing|expedite_upgrade|port/[^/]+/reset)|` +
 	`/sitesurvey/network/[^/]+/scan|/account/credential/[^/]+/embed)/?$`)
 
 type object = map[string]any
@@ -24,25 +25,25 @@ type object = map[string]any
 // routes are what can be asked for. The network that a path names is there.
 var routes = []struct {
 	method string
-	path   *regexp.Regexp
+	path   func() *regexp.Regexp
 	answer func(s *Server, c *standin.Call, id int)
 }{
-	{"GET", regexp.MustCompile(`^/time()$`), func(s *Server, c *standin.Call, _ int) {
+	{"GET", lazy.Regexp(`^/time()$`), func(s *Server, c *standin.Call, _ int) {
 		s.json(c, object{"time": c.Now().UTC().Format(time.RFC3339)})
 	}},
-	{"GET", regexp.MustCompile(`^/network/list()$`), (*Server).listNetworks},
-	{"GET", regexp.MustCompile(`^/node/network/([0-9]+)/list$`), (*Server).listNodes},
-	{"GET", regexp.MustCompile(`^/history/network/([0-9]+)/clients$`), (*Server).listClients},
-	{"GET", regexp.MustCompile(`^/client/network/([0-9]+)/block$`), (*Server).listBlocked},
-	{"PUT", regexp.MustCompile(`^/client/network/([0-9]+)/block$`), (*Server).block},
-	{"GET", regexp.MustCompile(`^/switch/network/([0-9]+)/list$`), (*Server).listSwitches},
-	{"GET", regexp.MustCompile(`^/switch/([0-9]+)$`), (*Server).showSwitch},
-	{"GET", regexp.MustCompile(`^/sitesurvey/network/([0-9]+)$`), (*Server).survey},
-	{"GET", regexp.MustCompile(`^/network/([0-9]+)/settings$`), (*Server).settings},
+	{"GET", lazy.Regexp(`^/network/list()$`), (*Server).listNetworks},
+	{"GET", lazy.Regexp(`^/node/network/([0-9]+)/list$`), (*Server).listNodes},
+	{"GET", lazy.Regexp(`^/history/network/([0-9]+)/clients$`), (*Server).listClients},
+	{"GET", lazy.Regexp(`^/client/network/([0-9]+)/block$`), (*Server).listBlocked},
+	{"PUT", lazy.Regexp(`^/client/network/([0-9]+)/block$`), (*Server).block},
+	{"GET", lazy.Regexp(`^/switch/network/([0-9]+)/list$`), (*Server).listSwitches},
+	{"GET", lazy.Regexp(`^/switch/([0-9]+)$`), (*Server).showSwitch},
+	{"GET", lazy.Regexp(`^/sitesurvey/network/([0-9]+)$`), (*Server).survey},
+	{"GET", lazy.Regexp(`^/network/([0-9]+)/settings$`), (*Server).settings},
 }
 
 func (s *Server) api(c *standin.Call) {
-	if never.MatchString(c.R.URL.Path) {
+	if never().MatchString(c.R.URL.Path) {
 		s.Count("forbidden")
 		s.refuse(c, http.StatusForbidden, 1018, "not allowed")
 		return
@@ -63,7 +64,7 @@ func (s *Server) api(c *standin.Call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range routes {
-		m := r.path.FindStringSubmatch(c.R.URL.Path)
+		m := r.path().FindStringSubmatch(c.R.URL.Path)
 		if m == nil || r.method != c.R.Method {
 			continue
 		}

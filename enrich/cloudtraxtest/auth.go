@@ -4,11 +4,11 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"capagent/internal/lazy"
 	"capagent/internal/standin"
 )
 
@@ -18,14 +18,14 @@ const (
 	maxNonce = 32
 )
 
-var header = regexp.MustCompile(`^key=([^,]*),timestamp=([0-9]{1,12}),nonce=([^,]+)$`)
+var header = lazy.Regexp(`^key=([^,]*),timestamp=([0-9]{1,12}),nonce=([^,]+)$`)
 
 // authenticate returns the code of a refusal, 0 when the request is signed well
 // (contract 2.1). What is signed is the request line's target and the body, as they
 // came.
 func (s *Server) authenticate(c *standin.Call) (code int, text string) {
 	who := c.R.Header.Get("Authorization")
-	m := header.FindStringSubmatch(who)
+	m := header().FindStringSubmatch(who)
 	switch {
 	case c.R.Header.Get("OpenMesh-API-Version") != "1":
 		return 13004, "version invalid"

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"capagent/enrich/verdict"
 	"capagent/internal/config"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 	"capagent/internal/secret"
 )
 
@@ -99,10 +99,10 @@ func (c *Config) Validate() []*config.Error {
 	if c.APIVersion != 2 && c.APIVersion != 3 {
 		check("api_version", errors.New("expected 3 or 2"))
 	}
-	if c.AccessID != "" && !headerWord.MatchString(c.AccessID) {
+	if c.AccessID != "" && !headerWord().MatchString(c.AccessID) {
 		check("access_id", errors.New("expected an access ID: no blanks, no colon"))
 	}
-	if t := c.Token.Reveal(); t != "" && (len(t) > maxToken || !tokenWord.MatchString(t)) {
+	if t := c.Token.Reveal(); t != "" && (len(t) > maxToken || !tokenWord().MatchString(t)) {
 		check("token", errors.New("expected an API token: printable ASCII without blanks"))
 	}
 	if !c.Token.IsZero() && (c.AccessID != "" || !c.SecretKey.IsZero()) {
@@ -173,10 +173,10 @@ func (c *Config) Destination() string {
 }
 
 var (
-	headerWord = regexp.MustCompile(`^[!-9;-~]{1,200}$`)
-	tokenWord  = regexp.MustCompile(`^[!-~]+$`)
-	basePath   = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
-	withAPI    = regexp.MustCompile(`/v[0-9]$`)
+	headerWord = lazy.Regexp(`^[!-9;-~]{1,200}$`)
+	tokenWord  = lazy.Regexp(`^[!-~]+$`)
+	basePath   = lazy.Regexp(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$`)
+	withAPI    = lazy.Regexp(`/v[0-9]$`)
 )
 
 // base is the address of an API.
@@ -196,9 +196,9 @@ func parseURL(text string, allowHTTP bool) (base, error) {
 		return base{}, errors.New("expected no user name or password in the URL; they go into access_id and secret_key")
 	case u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return base{}, errors.New("expected no query and no fragment")
-	case withAPI.MatchString(path):
+	case withAPI().MatchString(path):
 		return base{}, errors.New("expected the address without the API's version, which api_version says")
-	case !basePath.MatchString(path):
+	case !basePath().MatchString(path):
 		return base{}, errors.New("expected a path of plain words, normally /api")
 	case strings.ContainsAny(u.Host, " \"<>\\^`{|}"):
 		return base{}, errors.New("expected a host name")

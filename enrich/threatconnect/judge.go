@@ -12,6 +12,7 @@ import (
 
 	"capagent/internal/failure"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 )
 
 // Classes of failures. httpx adds "network", "tls", "redirect", "bad_url" and
@@ -61,8 +62,8 @@ func fail(class string, err error) *failure.Error {
 // rule gives the class of an answer that is no success. The first that fits
 // decides (contracts/threatconnect.md 2.2, 3.1).
 type rule struct {
-	text   *regexp.Regexp // of the message; nil: does not matter
-	status int            // 0: does not matter
+	text   func() *regexp.Regexp // of the message; nil: does not matter
+	status int                   // 0: does not matter
 	class  string
 }
 
@@ -86,11 +87,11 @@ var rules = []rule{
 	{status: http.StatusGatewayTimeout, class: ClassBusy},
 }
 
-func words(re string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + re) }
+func words(re string) func() *regexp.Regexp { return lazy.Regexp(`(?i)` + re) }
 
 func classify(status int, message string) string {
 	for _, r := range rules {
-		if (r.status == 0 || r.status == status) && (r.text == nil || r.text.MatchString(message)) {
+		if (r.status == 0 || r.status == status) && (r.text == nil || r.text().MatchString(message)) {
 			return r.class
 		}
 	}

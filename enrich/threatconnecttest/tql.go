@@ -2,11 +2,12 @@ package threatconnecttest
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"capagent/internal/lazy"
 )
 
 // Bounds of a TQL query: nothing in it costs more than linear time.
@@ -83,8 +84,8 @@ type tqlParser struct {
 }
 
 var (
-	tqlWord   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*`)
-	tqlNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?`)
+	tqlWord   = lazy.Regexp(`^[A-Za-z][A-Za-z0-9_]*`)
+	tqlNumber = lazy.Regexp(`^-?[0-9]+(\.[0-9]+)?`)
 )
 
 func (p *tqlParser) unexpected(want string) error {
@@ -117,9 +118,9 @@ func (p *tqlParser) next() error {
 		p.take(symbol, rest[:n])
 	default:
 		// Both expressions are anchored and linear.
-		if w := tqlWord.FindString(rest); w != "" {
+		if w := tqlWord().FindString(rest); w != "" {
 			p.take(word, w)
-		} else if n := tqlNumber.FindString(rest); n != "" {
+		} else if n := tqlNumber().FindString(rest); n != "" {
 			p.take(number, n)
 		} else {
 			return fmt.Errorf("unexpected %q at character %d", rest[:1], p.pos)

@@ -30,13 +30,13 @@ func describe(t reflect.Type) string {
 	case t.Kind() == reflect.Bool:
 		return "true or false"
 	case t.Kind() >= reflect.Int && t.Kind() <= reflect.Int64:
-		if t.Bits() == 64 {
+		if t.Bits() == 64 || t.Kind() == reflect.Int {
 			return "a whole number"
 		}
 		limit := int64(1) << (t.Bits() - 1)
 		return fmt.Sprintf("a whole number from %d to %d", -limit, limit-1)
 	case t.Kind() >= reflect.Uint && t.Kind() <= reflect.Uint64:
-		if t.Bits() == 64 {
+		if t.Bits() == 64 || t.Kind() == reflect.Uint {
 			return "a whole number, 0 or more"
 		}
 		return fmt.Sprintf("a whole number from 0 to %d", uint64(math.MaxUint64)>>(64-t.Bits()))

@@ -5,10 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
+	"capagent/internal/lazy"
 	"capagent/internal/ledger"
 )
 
@@ -49,10 +49,10 @@ func (h *hider) learn(ctx context.Context, l *ledger.Ledger) {
 }
 
 var (
-	quotedText = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	quotedText = lazy.Regexp(`"(?:[^"\\]|\\.)*"`)
 	// A path goes on until what Go puts behind one, so that blanks in it are hidden, too.
-	pathText = regexp.MustCompile(`(?:/|[A-Za-z]:\\|\\\\)[^"]*?(: |; |, |$)`)
-	harmless = regexp.MustCompile(`^(?:[A-Za-z]+(?:[-'][A-Za-z]+)*|[0-9]{1,6}(?:\.[0-9]{1,3})?(?:%|ms|s|m|h|d|B|KiB|MiB|GiB|TiB)?|\(hidden\)|[-–=+]|\d{4}-\d\d-\d\dT[0-9:.]+Z|--?[a-z-]+)$`)
+	pathText = lazy.Regexp(`(?:/|[A-Za-z]:\\|\\\\)[^"]*?(: |; |, |$)`)
+	harmless = lazy.Regexp(`^(?:[A-Za-z]+(?:[-'][A-Za-z]+)*|[0-9]{1,6}(?:\.[0-9]{1,3})?(?:%|ms|s|m|h|d|B|KiB|MiB|GiB|TiB)?|\(hidden\)|[-–=+]|\d{4}-\d\d-\d\dT[0-9:.]+Z|--?[a-z-]+)$`)
 )
 
 // text returns what of s is words and small numbers; the rest is hidden.
@@ -65,8 +65,8 @@ func (h *hider) text(s string) string {
 	}
 	var lines []string
 	for line := range strings.SplitSeq(s, "\n") {
-		line = quotedText.ReplaceAllString(line, hidden)
-		line = pathText.ReplaceAllString(line, hidden+"$1")
+		line = quotedText().ReplaceAllString(line, hidden)
+		line = pathText().ReplaceAllString(line, hidden+"$1")
 		words := strings.Fields(line)
 		for i, w := range words {
 			words[i] = word(w)
@@ -79,11 +79,11 @@ func (h *hider) text(s string) string {
 // word keeps the punctuation around it.
 func word(w string) string {
 	const around = "[](){}<>,;:.!?`'"
-	if harmless.MatchString(w) {
+	if harmless().MatchString(w) {
 		return w
 	}
 	inner := strings.Trim(w, around)
-	if inner == "" || harmless.MatchString(inner) {
+	if inner == "" || harmless().MatchString(inner) {
 		return w
 	}
 	return hidden
@@ -139,7 +139,7 @@ func (h *hider) value(key string, v any, depth int) any {
 		switch {
 		case v == "":
 			return v
-		case slices.Contains(keep, key) && len(v) <= 64 && plainWord.MatchString(v):
+		case slices.Contains(keep, key) && len(v) <= 64 && plainWord().MatchString(v):
 			return v
 		case slices.Contains(texts, key):
 			return h.text(v)
@@ -151,4 +151,4 @@ func (h *hider) value(key string, v any, depth int) any {
 }
 
 // plainWord is what the values of keep look like: a word of ours, a version, a time.
-var plainWord = regexp.MustCompile(`^[a-z0-9_+-]+$|^[0-9]+\.[0-9]+\.[0-9]+[a-z0-9.-]*$|^\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)$`)
+var plainWord = lazy.Regexp(`^[a-z0-9_+-]+$|^[0-9]+\.[0-9]+\.[0-9]+[a-z0-9.-]*$|^\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)$`)

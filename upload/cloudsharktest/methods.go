@@ -31,7 +31,7 @@ func (c *call) findID() error {
 		}
 		c.id = in.ID
 	}
-	if !idPattern.MatchString(c.id) {
+	if !idPattern().MatchString(c.id) {
 		return violation(http.StatusBadRequest, "%q is not a capture's id", c.scrub(c.id))
 	}
 	if _, ok := c.s.store.get(c.id); !ok {

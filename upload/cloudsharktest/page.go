@@ -137,11 +137,11 @@ func (s *Server) listPage(w http.ResponseWriter, r *http.Request) {
 		}
 		return false
 	}
-	page, err := strconv.Atoi(q.Get("page"))
-	if err != nil || page < 1 {
-		page = 1
+	asked, err := strconv.ParseInt(q.Get("page"), 10, 64)
+	if err != nil || asked < 1 {
+		asked = 1
 	}
-	page = min(page, 1+l.Stored/perPage)
+	page := int(min(asked, 1+int64(l.Stored/perPage)))
 	l.Sessions, l.Total = s.store.find(match, (page-1)*perPage, perPage)
 	l.Pages = max(1, (l.Total+perPage-1)/perPage)
 	if page > l.Pages {

@@ -31,6 +31,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"capagent/internal/lazy"
 )
 
 // Permission is one right of a token (contracts/cloudshark.md 1.1).
@@ -112,8 +114,8 @@ type Server struct {
 }
 
 var (
-	tokenPattern = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
-	agentPattern = regexp.MustCompile(`^[A-Za-z][\w.+-]*/v?[0-9][^\s/]*( .*)?$`)
+	tokenPattern = lazy.Regexp(`^[0-9a-fA-F]{32}$`)
+	agentPattern = lazy.Regexp(`^[A-Za-z][\w.+-]*/v?[0-9][^\s/]*( .*)?$`)
 )
 
 // New returns a server over what opts.Dir already holds. Leftovers of uploads
@@ -130,14 +132,14 @@ func New(opts Options) (*Server, error) {
 		s.opts.KeepRequests = 10_000
 	}
 	if s.opts.UserAgent == nil {
-		s.opts.UserAgent = agentPattern
+		s.opts.UserAgent = agentPattern()
 	}
 	tokens := opts.Tokens
 	if len(tokens) == 0 {
 		tokens = []Token{{Value: randomHex(32)}}
 	}
 	for _, t := range tokens {
-		if !tokenPattern.MatchString(t.Value) {
+		if !tokenPattern().MatchString(t.Value) {
 			return nil, errors.New("token: expected 32 hexadecimal characters")
 		}
 		s.tokens[strings.ToLower(t.Value)] = &t

@@ -8,13 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"capagent/internal/lazy"
 )
 
 // Session is what became of one uploaded capture.
@@ -69,8 +70,8 @@ type store struct {
 const partSuffix = ".part"
 
 var (
-	idPattern   = regexp.MustCompile(`^[0-9a-f]{12}$`)
-	ownLeftover = regexp.MustCompile(`^([0-9a-f]{12}\.(json|keylog)|upload-[0-9]+)\.part$`)
+	idPattern   = lazy.Regexp(`^[0-9a-f]{12}$`)
+	ownLeftover = lazy.Regexp(`^([0-9a-f]{12}\.(json|keylog)|upload-[0-9]+)\.part$`)
 )
 
 func openStore(dir string, log zerolog.Logger) (*store, error) {
@@ -84,11 +85,11 @@ func openStore(dir string, log zerolog.Logger) (*store, error) {
 	st := &store{dir: dir, byID: map[string]*Session{}, log: log}
 	for _, e := range entries {
 		name := e.Name()
-		if ownLeftover.MatchString(name) {
+		if ownLeftover().MatchString(name) {
 			err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
 			continue
 		}
-		if id, ok := strings.CutSuffix(name, ".json"); ok && idPattern.MatchString(id) {
+		if id, ok := strings.CutSuffix(name, ".json"); ok && idPattern().MatchString(id) {
 			err = errors.Join(err, st.load(id))
 		}
 	}

@@ -24,7 +24,7 @@ func TestPutStoresTheBodyAndItsParameters(t *testing.T) {
 	}
 	v := r.json(t)
 	id, _ := v["id"].(string)
-	if len(v) != 2 || v["filename"] != "a b.pcap" || !idPattern.MatchString(id) {
+	if len(v) != 2 || v["filename"] != "a b.pcap" || !idPattern().MatchString(id) {
 		t.Fatalf("reply %s", r.body)
 	}
 	got, _ := s.Session(id)

@@ -17,7 +17,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
-	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +24,7 @@ import (
 
 	"capagent/internal/failure"
 	"capagent/internal/httpx"
+	"capagent/internal/lazy"
 	"capagent/internal/secret"
 )
 
@@ -159,9 +159,9 @@ func (c *Client) learn(h http.Header, used time.Duration) bool {
 }
 
 // aSignature is what a signature looks like, or one of CloudTrax's keys.
-var aSignature = regexp.MustCompile(`[0-9A-Fa-f]{64}`)
+var aSignature = lazy.Regexp(`[0-9A-Fa-f]{64}`)
 
 // mask takes key, secret and signatures out of a server's text.
 func (c *Client) mask(s string) string {
-	return aSignature.ReplaceAllString(c.scrub.String(s), secret.Mask)
+	return aSignature().ReplaceAllString(c.scrub.String(s), secret.Mask)
 }

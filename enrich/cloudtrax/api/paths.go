@@ -2,7 +2,8 @@ package api
 
 import (
 	"encoding/json"
-	"regexp"
+
+	"capagent/internal/lazy"
 )
 
 // path is the target of a request. It is made in this file only; a test looks.
@@ -21,13 +22,13 @@ type Action struct {
 type ID struct{ digits string }
 
 var (
-	isID  = regexp.MustCompile(`^[0-9]{1,20}$`)
-	isCID = regexp.MustCompile(`^[A-Za-z0-9_=-]{1,128}$`)
+	isID  = lazy.Regexp(`^[0-9]{1,20}$`)
+	isCID = lazy.Regexp(`^[A-Za-z0-9_=-]{1,128}$`)
 )
 
 // ParseID takes digits and nothing else.
 func ParseID(text string) (ID, bool) {
-	if !isID.MatchString(text) {
+	if !isID().MatchString(text) {
 		return ID{}, false
 	}
 	return ID{text}, true
@@ -43,7 +44,7 @@ type CID struct{ text string }
 
 // ParseCID takes a client's id of either form, a number or URL-safe base64.
 func ParseCID(text string) (CID, bool) {
-	if !isCID.MatchString(text) {
+	if !isCID().MatchString(text) {
 		return CID{}, false
 	}
 	return CID{text}, true
