@@ -6,7 +6,8 @@
 // shares with the kernel. The kernel fills one block after the other and hands
 // a block over when it is full or its retire time is up; Read returns packets
 // that lie in such a block, and the block goes back with the Read after its
-// last packet. Packets of several rings that are ready at the same time come in
+// last packet. A ring into which nothing comes for a while is unmapped until there
+// is something in it. Packets of several rings that are ready at the same time come in
 // the order of their times; a block that the kernel still fills is not waited
 // for, so that packets of different interfaces can be out of order by Retire.
 //

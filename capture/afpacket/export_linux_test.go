@@ -2,6 +2,7 @@ package afpacket
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/net/bpf"
 
@@ -15,6 +16,9 @@ func OpenWith(ctx context.Context, o capture.Options, program func(filter.Option
 		return program(f), nil
 	})
 }
+
+// RestAfter has rings rest earlier. Nobody reads yet.
+func RestAfter(s capture.Source, d time.Duration) { s.(*source).restAfter = d }
 
 var (
 	LinkTypeOf = linkTypeOf

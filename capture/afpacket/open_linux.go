@@ -53,7 +53,7 @@ func open(ctx context.Context, o capture.Options, compile compiler) (_ capture.S
 	if o, err = checked(o); err != nil {
 		return nil, err
 	}
-	s := &source{o: o, ctx: ctx, compile: compile}
+	s := &source{o: o, ctx: ctx, compile: compile, restAfter: restAfter}
 	defer func() {
 		if err != nil {
 			_ = s.Close()

@@ -34,8 +34,9 @@ const anyTime = 1<<63 - 1
 // source's lock.
 type ring struct {
 	fd     int
-	mem    []byte
-	block  int // bytes
+	mem    []byte    // nil while it rests
+	quiet  time.Time // since when there was nothing in it; zero: there was
+	block  int       // bytes
 	blocks int
 	link   link // as it was when the ring was opened
 	iface  uint32
@@ -145,12 +146,7 @@ func (r *ring) mmap(c ringConfig) error {
 	} else if err != nil {
 		return fmt.Errorf("ring of %d blocks of %d KiB: %w", r.blocks, r.block>>10, err)
 	}
-	mem, err := unix.Mmap(r.fd, 0, r.block*r.blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
-		return fmt.Errorf("mmap of %d MiB: %w", r.block*r.blocks>>20, err)
-	}
-	r.mem = mem
-	return nil
+	return r.mapMemory()
 }
 
 func (r *ring) close() {
@@ -185,11 +181,15 @@ func (r *ring) ready() bool {
 		if r.spent {
 			return false // its packets are still looked at
 		}
+		if r.mem == nil {
+			return false // wait finds out when there is something
+		}
 		b := r.mem[r.cur*r.block : (r.cur+1)*r.block : (r.cur+1)*r.block]
 		if atomic.LoadUint32(status(b))&unix.TP_STATUS_USER == 0 {
 			return false
 		}
 		h := header(b)
+		r.quiet = time.Time{}
 		r.walk, r.off, r.left = b, h.Offset_to_first_pkt, h.Num_pkts
 		if r.left == 0 { // older kernels retire empty blocks
 			r.spent = true

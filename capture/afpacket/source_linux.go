@@ -32,6 +32,8 @@ type source struct {
 	draining bool
 	deadline time.Time // of the drain
 
+	restAfter time.Duration
+
 	mu     sync.Mutex
 	rings  []*ring // replaced as a whole, so that the reader needs no lock to read it
 	flows  []capture.Flow
@@ -62,6 +64,7 @@ func (s *source) Read(batch []packet.Packet) (int, error) {
 		if n := s.fill(batch); n > 0 {
 			return n, nil
 		}
+		s.rest(now)
 		until := idle
 		switch {
 		case s.draining && s.drained(now):
@@ -132,6 +135,11 @@ func (s *source) wait(d time.Duration) error {
 		return fmt.Errorf("poll: %w", err)
 	}
 	for i, r := range s.rings {
+		if s.polled[wakes+i].Revents&unix.POLLIN != 0 {
+			if err := r.wake(); err != nil {
+				return err
+			}
+		}
 		if s.polled[wakes+i].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) == 0 {
 			continue
 		}
