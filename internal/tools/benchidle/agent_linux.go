@@ -47,8 +47,8 @@ func (b *bench) start(ctx context.Context, how way) error {
 		Program: b.capagent, Dir: dir, StateDir: filepath.Join(dir, "state"), Settle: 2 * time.Second,
 		Watches: []faulttest.Watch{{Path: filepath.Join(dir, "watched"), After: "keep"}},
 	}
-	if how.capture != "" {
-		a.Tail = fmt.Sprintf("[[capture]]\nname = \"lan\"\ninterface = %q\nbuffer = %q\n", traffic.RX.Interface(), how.capture)
+	if how.capture {
+		a.Tail = fmt.Sprintf("[[capture]]\nname = \"lan\"\ninterface = %q\n", traffic.RX.Interface())
 	}
 	token, err := os.ReadFile(b.server.TokenFile)
 	if err != nil {
@@ -77,7 +77,7 @@ func (b *bench) start(ctx context.Context, how way) error {
 	if err := run.WaitReady(b.startsWithin); err != nil {
 		return err
 	}
-	if how.capture != "" {
+	if how.capture {
 		return waitCapturing(ctx, run, b.startsWithin)
 	}
 	return nil

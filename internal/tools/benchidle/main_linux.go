@@ -1,6 +1,6 @@
 // Command benchidle measures what an agent costs that has nothing to do: one
 // interface without packets, one watched folder without files, a server that
-// answers. It prints the table for docs/benchmarks.md, and fails when an agent
+// answers, everything else as it is by default. It prints the table for docs/benchmarks.md, and fails when an agent
 // takes more than it is allowed.
 //
 // The interface is in a network namespace of its own; nothing leaves the machine.
@@ -43,7 +43,7 @@ func main() {
 	flag.DurationVar(&o.every, "every", 5*time.Second, "between two looks at their memory")
 	flag.StringVar(&o.dir, "dir", "", "folder for what they keep (default $TMPDIR or /tmp)")
 	flag.Float64Var(&o.maxCPU, "max-cpu", 0.3, "% of a core that an agent may take")
-	flag.Int64Var(&o.maxRSS, "max-rss", 40, "MB that an agent may have resident, beside the packet ring, whose size is configured")
+	flag.Int64Var(&o.maxRSS, "max-rss", 40, "MB that an agent may have resident")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	err := run(ctx, o, os.Stdout)
@@ -66,7 +66,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	for _, how := range []way{service, root, small, plain} {
+	for _, how := range []way{service, root, plain} {
 		if err := b.start(ctx, how); err != nil {
 			return fmt.Errorf("%s: %w", how.name, err)
 		}
@@ -82,7 +82,7 @@ type way struct {
 	name    string
 	command []string // before the program's name
 	folder  string
-	capture string // how much for packets that wait; "": it does not capture
+	capture bool
 }
 
 const nobody = 65534
@@ -90,11 +90,10 @@ const nobody = 65534
 var (
 	asNobody = []string{"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"}
 	service  = way{
-		name: "as a service: CAP_NET_RAW, which a child keeps", folder: "service", capture: "64MiB",
+		name: "as a service: CAP_NET_RAW, which a child keeps", folder: "service", capture: true,
 		command: append(asNobody[:len(asNobody):len(asNobody)], "--inh-caps", "+net_raw", "--ambient-caps", "+net_raw"),
 	}
-	root  = way{name: "as root", folder: "root", capture: "64MiB"}
-	small = way{name: "as root, `buffer = \"2MiB\"`", folder: "small", capture: "2MiB"}
+	root  = way{name: "as root", folder: "root", capture: true}
 	plain = way{name: "as a user without rights: the folder alone", folder: "plain", command: asNobody}
 )
 

@@ -40,10 +40,10 @@ func TestAnAgentThatTakesTooMuchIsAFailure(t *testing.T) {
 	at := time.Unix(1_800_000_000, 0)
 	b := &bench{options: options{maxCPU: 0.3, maxRSS: 40}, agents: []*agent{{
 		way: way{name: "x"}, from: reading{at: at},
-		to: reading{at: at.Add(10 * time.Minute), cpu: 1790 * time.Millisecond}, most: memory{rss: 107e6, ring: 67e6},
+		to: reading{at: at.Add(10 * time.Minute), cpu: 1790 * time.Millisecond}, most: memory{rss: 40e6, ring: 2e6},
 	}}}
 	var out strings.Builder
-	if err := b.table(&out); err != nil || !strings.Contains(out.String(), "| x | 0.298 | 107.0 | 67.0 |") {
+	if err := b.table(&out); err != nil || !strings.Contains(out.String(), "| x | 0.298 | 40.0 | 2.0 |") {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	b.agents[0].to.cpu = 1810 * time.Millisecond
