@@ -12,6 +12,7 @@ import (
 	"capagent/capture"
 	"capagent/capture/watch"
 	"capagent/enrich/cado"
+	"capagent/enrich/cado/bucket"
 	"capagent/enrich/cloudshare"
 	"capagent/enrich/cloudtrax"
 	"capagent/enrich/threatconnect"
@@ -70,6 +71,7 @@ func (c *CaptureConfig) SetDefaults() {
 type AgentConfig struct {
 	Name     string `toml:"name"`
 	StateDir string `toml:"state_dir"`
+	Confine  bool   `toml:"confine"` // the running agent gives up what it does not need, where the system lets it
 }
 
 // LogConfig is the table [log].
@@ -81,7 +83,8 @@ type LogConfig struct {
 // DefaultConfig returns the values that apply where the configuration is silent.
 func DefaultConfig() Config {
 	c := Config{
-		Log: LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Inspect: defaultInspect(), Policy: defaultPolicy(),
+		Agent: AgentConfig{Confine: true},
+		Log:   LogConfig{Level: "info", Format: "auto"}, CloudShark: upload.DefaultConfig(), Inspect: defaultInspect(), Policy: defaultPolicy(),
 		ThreatConnect: threatconnect.DefaultConfig(), Cado: cado.DefaultConfig(), CloudTrax: cloudtrax.DefaultConfig(), CloudShare: cloudshare.DefaultConfig(),
 		Retention: retention.DefaultConfig(), Control: local.DefaultConfig(), Metrics: observe.DefaultConfig(),
 	}
@@ -229,6 +232,20 @@ func (c *Config) place(table string, errs []*config.Error) []error {
 
 // StateDir is where the ledger and the spool are.
 func (c *Config) StateDir() string { return c.Agent.StateDir }
+
+// Program names what a program is started for while the agent runs, "" where there is
+// nothing.
+func (c *Config) Program(ctx context.Context) string {
+	if c.Loaded != nil {
+		if key := c.Loaded.Command(); key != "" {
+			return key
+		}
+	}
+	if c.Cado.Chain() && bucket.StartsProgram(ctx) {
+		return "credential_process of the AWS configuration"
+	}
+	return ""
+}
 
 // LedgerPath is the ledger's file.
 func (c *Config) LedgerPath() string { return filepath.Join(c.StateDir(), "ledger.db") }

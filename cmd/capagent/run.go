@@ -14,8 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"capagent/capture/opener"
+	"capagent/internal/confine"
 	"capagent/internal/instance"
 	"capagent/internal/paths"
+	"capagent/service"
 	"capagent/service/control"
 	"capagent/service/daemon"
 )
@@ -68,7 +70,7 @@ func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
 	socket, join := keepApart(ctx, log)
 	defer join()
 	err = daemon.Run(ctx, daemon.Options{
-		Socket: socket,
+		Socket: socket, Confine: a.confine(ctx, cfg),
 		Config: cfg, Load: a.fullConfig, Version: version, Log: log, Grace: grace,
 		Ready: a.ready, Stopping: func() { notify("STOPPING=1") },
 		Told:  func(text string) { notify("STATUS=" + text) },
@@ -86,6 +88,20 @@ func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
 		return fmt.Errorf("run: %w", err)
 	}
 	return nil
+}
+
+// confine returns how this process confines itself, or says why it does not.
+func (a *app) confine(ctx context.Context, cfg service.Config) func(confine.Bounds) confine.State {
+	why := ""
+	if !cfg.Agent.Confine {
+		why = "[agent] confine is false"
+	} else if what := cfg.Program(ctx); what != "" {
+		why = "a program is to be started while the agent runs, by " + what
+	}
+	if why == "" {
+		return confine.Self
+	}
+	return func(confine.Bounds) confine.State { return confine.State{Writable: []string{}, Reason: why} }
 }
 
 // keepApart has the right to capture in a child, and takes it from this process, which

@@ -168,6 +168,9 @@ func showAgent(row rowFunc, g *control.Agent) {
 		}
 		row("disk", "%s", text)
 	}
+	if g.Confined != nil {
+		row("confined", "%s", confinedText(g.Confined))
+	}
 	if g.Reloaded != nil {
 		row("reloaded", "%s", stamp(*g.Reloaded))
 	}
@@ -187,6 +190,29 @@ func showAgent(row rowFunc, g *control.Agent) {
 			row("", "hint: %s", *p.Hint)
 		}
 	}
+}
+
+// confinedText says what the agent took from itself.
+func confinedText(c *control.Confined) string {
+	var parts []string
+	if c.Landlock > 0 {
+		dirs := make([]string, len(c.Writable))
+		for i, dir := range c.Writable {
+			dirs[i] = quote.Path(dir)
+		}
+		parts = append(parts, "it can change files below "+strings.Join(dirs, ", ")+" only")
+	}
+	if c.Seccomp {
+		parts = append(parts, "it starts no programs")
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "no")
+	}
+	text := strings.Join(parts, "; ")
+	if c.Reason != nil {
+		text += " (" + *c.Reason + ")"
+	}
+	return text
 }
 
 func showCapture(row rowFunc, c control.Capture) {

@@ -90,6 +90,12 @@ func (c *Config) How() string {
 	}
 }
 
+// Chain says whether the credentials of the store are those of this machine's AWS
+// configuration.
+func (c *Config) Chain() bool {
+	return c.URL != "" && c.How() == MethodS3 && c.AccessKeyID == ""
+}
+
 // Validate returns what is wrong with the values that are set, each with its key
 // ("cado.url"). No text repeats a value. References in secrets must be resolved
 // before.

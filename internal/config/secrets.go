@@ -81,6 +81,16 @@ func (l *Loaded) usedForm(key string) string {
 	return key
 }
 
+// Command returns the key of a secret that a command prints, "" when there is none.
+func (l *Loaded) Command() string {
+	for _, g := range l.groups() {
+		if f := g.forms[2]; f.node != nil && !f.value.IsZero() {
+			return f.path
+		}
+	}
+	return ""
+}
+
 // ResolveSecrets follows every file, command and reference and stores the
 // secrets in the struct. It looks at all of them; its error is an Errors with
 // the place of each key.

@@ -9,13 +9,18 @@ package confine
 import (
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // Bounds is what the process goes on needing.
 type Bounds struct {
 	// Writable are the directories below which files may be made, changed and deleted.
-	// For one that is missing it is the nearest directory above that is there.
+	// For one that is missing it is the nearest directory above that is there, but never
+	// the root.
 	Writable []string
+	// Mounts are the same, but something may be mounted there anew: what is mounted is
+	// reached by the directory above only, so that is what is left writable.
+	Mounts []string
 }
 
 // State is what is in force, for the rest of the process's life.
@@ -23,7 +28,7 @@ type State struct {
 	// Landlock is the version of Landlock that bounds files, 0 where none does.
 	Landlock int
 	// Writable are the directories that were left writable, without symbolic links;
-	// it says nothing without Landlock.
+	// there are none without Landlock.
 	Writable []string
 	// Seccomp says that system calls are filtered by a filter of our own.
 	Seccomp bool
@@ -32,14 +37,14 @@ type State struct {
 }
 
 // Covers says whether files below dir can be changed, as far as this process bound
-// itself.
+// itself. A directory that does not answer is not covered.
 func (s State) Covers(dir string) bool {
 	if s.Landlock == 0 {
 		return true
 	}
-	dir = existing(dir)
-	return slices.ContainsFunc(s.Writable, func(w string) bool {
-		rel, err := filepath.Rel(w, dir)
+	at, silent := resolve([]string{dir}, existing)
+	return silent == "" && slices.ContainsFunc(s.Writable, func(w string) bool {
+		rel, err := filepath.Rel(w, at[0])
 		return err == nil && filepath.IsLocal(rel)
 	})
 }
@@ -48,14 +53,49 @@ func (s State) Covers(dir string) bool {
 // directory above that is there.
 func existing(dir string) string {
 	for {
-		real, err := filepath.EvalSymlinks(dir)
+		at, err := filepath.EvalSymlinks(dir)
 		if err == nil {
-			return real
+			return at
 		}
-		above := filepath.Dir(dir)
-		if above == dir {
+		up := filepath.Dir(dir)
+		if up == dir {
 			return dir
 		}
-		dir = above
+		dir = up
 	}
+}
+
+// above returns the directory above the real place of dir, if that is there, and not
+// the root.
+func above(dir string) string {
+	at, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return existing(dir)
+	}
+	if up := filepath.Dir(at); up != filepath.Dir(up) {
+		return up
+	}
+	return at
+}
+
+// patience is how long a directory may take to say what it is: a file server that is
+// away keeps whoever asks waiting.
+const patience = 5 * time.Second
+
+// resolve looks up these directories by how, and names the one that does not answer, if
+// there is one.
+func resolve(dirs []string, how func(string) string) (at []string, silent string) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for _, dir := range dirs {
+		found := make(chan string, 1)
+		go func() { found <- how(dir) }() // ends when the directory answers
+		select {
+		case place := <-found:
+			at = append(at, place)
+		case <-timer.C:
+			return nil, dir
+		}
+	}
+	return at, ""
 }

@@ -3,6 +3,7 @@ package confine
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/elastic/go-seccomp-bpf"
@@ -10,6 +11,8 @@ import (
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
+
+	"capagent/internal/quote"
 )
 
 // The rights that are bounded: to change files, and to start programs. A log that the
@@ -24,20 +27,16 @@ const leastLandlock = 2
 
 // Self confines this process, all its threads. There is no way back. What can't be had
 // is said in the state, and is no reason not to run.
+//
+// All threads take part, so none may hang in the kernel: it is called before anything
+// looks into directories of others.
 func Self(b Bounds) State {
-	writable := []string{}
-	for _, dir := range b.Writable {
-		writable = append(writable, existing(dir))
-	}
-	slices.Sort(writable)
-	writable = slices.Compact(writable)
-	s := State{Writable: writable}
+	s := State{Writable: []string{}}
 	var reasons []error
-	if version, err := boundFiles(writable); err != nil {
+	if version, writable, err := boundFiles(b); err != nil {
 		reasons = append(reasons, fmt.Errorf("landlock: %w", err))
-		s.Writable = []string{}
 	} else {
-		s.Landlock = version
+		s.Landlock, s.Writable = version, writable
 	}
 	if err := filterCalls(); err != nil {
 		reasons = append(reasons, fmt.Errorf("seccomp: %w", err))
@@ -50,24 +49,45 @@ func Self(b Bounds) State {
 	return s
 }
 
-func boundFiles(writable []string) (version int, err error) {
+// places are the directories that rules are made for.
+func places(b Bounds) ([]string, error) {
+	writable, silent := resolve(b.Writable, existing)
+	if silent == "" {
+		var more []string
+		more, silent = resolve(b.Mounts, above)
+		writable = append(writable, more...)
+	}
+	if silent != "" {
+		return nil, fmt.Errorf("%s does not answer", quote.Path(silent))
+	}
+	writable = slices.DeleteFunc(writable, func(dir string) bool { return dir == "/" })
+	slices.Sort(writable)
+	return slices.Compact(writable), nil
+}
+
+func boundFiles(b Bounds) (version int, writable []string, err error) {
 	version, err = ll.LandlockGetABIVersion()
 	if err != nil {
-		return 0, fmt.Errorf("this kernel has none, or its use is forbidden: %w", err)
+		return 0, nil, fmt.Errorf("this kernel has none, or its use is forbidden: %w", err)
 	}
 	if version < leastLandlock {
-		return 0, fmt.Errorf("this kernel has version %d; moving files needs %d", version, leastLandlock)
+		return 0, nil, fmt.Errorf("this kernel has version %d; moving files needs %d", version, leastLandlock)
+	}
+	if writable, err = places(b); err != nil {
+		return 0, nil, err
 	}
 	handled := changes | landlock.AccessFSSet(ll.AccessFSExecute)
 	cfg, err := landlock.NewConfig(handled)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	rule := landlock.PathAccess(changes, writable...)
+	null := landlock.AccessFSSet(ll.AccessFSWriteFile | ll.AccessFSTruncate)
+	below := changes
 	if version < 3 { // it can't tell cutting a file short from writing to it
-		rule = landlock.PathAccess(changes&^ll.AccessFSTruncate, writable...)
+		null, below = null&^ll.AccessFSTruncate, below&^ll.AccessFSTruncate
 	}
-	return version, cfg.BestEffort().RestrictPaths(rule)
+	return version, writable, cfg.BestEffort().RestrictPaths(
+		landlock.PathAccess(below, writable...), landlock.PathAccess(null, os.DevNull).IgnoreIfMissing())
 }
 
 // never are the system calls that the agent has no use for after its start: those that

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +41,8 @@ func (src Source) command(ctx context.Context) (Secret, error) {
 		return Secret{}, errors.New("the command left a process behind that holds its output open")
 	case errors.Is(err, exec.ErrNotFound):
 		return Secret{}, errors.New("the command's program is not in PATH")
+	case errors.Is(err, syscall.EPERM):
+		return Secret{}, fmt.Errorf("the command could not be run: %w; a running agent that confined itself starts no programs, so restart it", bare(unwrapExec(err)))
 	case err != nil:
 		return Secret{}, fmt.Errorf("the command could not be run: %w", bare(unwrapExec(err)))
 	}

@@ -99,6 +99,15 @@ type Agent struct {
 	Names       []Names          `json:"names"`      // who has names for machines
 	Deliveries  []Delivery       `json:"deliveries"` // where captures are brought besides
 	Blocked     []Blocked        `json:"blocked"`    // clients that are blocked by this agent
+	Confined    *Confined        `json:"confined"`   // what it took from itself; null: not known
+}
+
+// Confined is what the agent took from itself once it was started, for good.
+type Confined struct {
+	Landlock int      `json:"landlock"` // the version that bounds files; 0: none does
+	Writable []string `json:"writable"` // the directories below which it can change files; nothing without Landlock
+	Seccomp  bool     `json:"seccomp"`  // it filters its system calls
+	Reason   *string  `json:"reason"`   // why something is not in force; null: everything is
 }
 
 // Names is what a source of names knows.
@@ -230,6 +239,11 @@ func (s Status) whole() Status {
 		fill(&a.Names)
 		fill(&a.Deliveries)
 		fill(&a.Blocked)
+		if a.Confined != nil {
+			c := *a.Confined
+			fill(&c.Writable)
+			a.Confined = &c
+		}
 		s.Agent = &a
 	}
 	return s

@@ -63,7 +63,7 @@ func (d *Daemon) Status(ctx context.Context) (control.Status, error) {
 		d.troubled(err)
 		v.Captures = nil // not known, which is not none
 	}
-	a := &control.Agent{PID: os.Getpid(), Started: d.started, Text: d.text(), Destination: destinationState(g.door)}
+	a := &control.Agent{PID: os.Getpid(), Started: d.started, Text: d.text(), Destination: destinationState(g.door), Confined: d.confinement()}
 	d.mu.Lock()
 	draining := d.draining
 	a.Reloaded = when(d.reloaded)

@@ -19,6 +19,7 @@ import (
 
 	"capagent/capture"
 	engine "capagent/capture/live"
+	"capagent/internal/confine"
 	"capagent/internal/instance"
 	"capagent/internal/ledger"
 	"capagent/internal/secret"
@@ -50,6 +51,8 @@ type Options struct {
 	Watchdog time.Duration
 	// Socket opens packet sockets where this process may not; nil: it does so itself.
 	Socket func(cooked bool) (fd int, err error)
+	// Confine takes from this process what it does not need, after its start; nil: nothing.
+	Confine func(confine.Bounds) confine.State
 	// System is what this machine runs, for capture files to tell.
 	System string
 	// Reload asks for a reload each time something comes, Rotate for a new file of
@@ -84,7 +87,9 @@ type Daemon struct {
 	schedule *schedules
 	pulse    pulse
 	observer *observe.Observer
-	metering chan struct{} // whoever tells metrics: one generation at a time
+	bounds   confine.Bounds
+	confined *confine.State // nil: nobody asked for it
+	metering chan struct{}  // whoever tells metrics: one generation at a time
 
 	mu          sync.Mutex
 	now         *generation
@@ -154,6 +159,8 @@ func (d *Daemon) run(ctx context.Context, unclean bool) error {
 		return err
 	}
 	left := d.spooled()
+	server := d.listen(ctx)
+	d.confine(first.config)
 	d.begin(first)
 	d.schedule.set(first.config)
 	d.triggers.follow(first.config.Trigger)
@@ -172,7 +179,7 @@ func (d *Daemon) run(ctx context.Context, unclean bool) error {
 	own.Go(func() { d.schedule.run(lasting) })
 	own.Go(func() { d.obey(lasting) })
 	own.Go(func() { d.feed(lasting) })
-	if server := d.listen(ctx); server != nil {
+	if server != nil {
 		own.Go(func() { d.serve(lasting, server) })
 	}
 	d.log.Info().Int("pid", os.Getpid()).Str("version", d.opts.Version).Str("state_dir", d.opts.Config.StateDir()).

@@ -150,6 +150,9 @@ func (d *Daemon) tryReload(ctx context.Context) error {
 	if have := d.current().config.StateDir(); cfg.StateDir() != have {
 		return fmt.Errorf("agent.state_dir: it can't change while the agent runs; stop it first")
 	}
+	if err := d.stillCovers(cfg); err != nil {
+		return err
+	}
 	g, err := d.generation(cfg)
 	if err != nil {
 		return err
