@@ -11,6 +11,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"capagent/internal/quote"
+	"capagent/service/control"
 )
 
 // sandbox says what keeps the agent from doing what it need not do.
@@ -28,7 +31,7 @@ func (x *examination) confined(ctx context.Context, c Check) Check {
 	if err != nil {
 		return c.skip("what holds the agent can't be seen: %v", err)
 	}
-	return judge(c, parseStatus(text), landlock())
+	return judge(c, parseStatus(text), agent.Confined)
 }
 
 // held is what /proc/PID/status says of a process's bounds.
@@ -61,9 +64,14 @@ func parseStatus(text []byte) (h held) {
 	return h
 }
 
-const install = "run it as the service that the package or `sudo capagent service install` sets up"
+const (
+	install = "run it as the service that the package or `sudo capagent service install` sets up"
+	unbind  = "take confine = false out of [agent], and give secrets by files or systemd's credentials instead of commands; then restart the agent"
+)
 
-func judge(c Check, h held, landlock string) Check {
+// judge looks at what the kernel says of the agent, and at what the agent says that it
+// took from itself, which the kernel tells nobody else.
+func judge(c Check, h held, own *control.Confined) Check {
 	filter := h.seccomp == "2"
 	lines := []string{
 		"user: " + userName(h.uid),
@@ -71,7 +79,14 @@ func judge(c Check, h held, landlock string) Check {
 		"system calls filtered (seccomp): " + yes(filter),
 		"capabilities: " + capabilities(h.effective),
 		"capabilities that it could get: " + capabilities(h.bounded),
-		"Landlock: " + landlock,
+	}
+	bound := true // by itself
+	if own != nil {
+		bound = own.Landlock > 0 && own.Seccomp
+		lines = append(lines, "starts no programs (a filter of its own): "+yes(own.Seccomp), "changes files only where it has to (Landlock): "+changes(own))
+		if own.Reason != nil {
+			lines = append(lines, "not in force: "+quoted(own.Reason))
+		}
 	}
 	detail := strings.Join(lines, "\n")
 	const raw = 1 << unix.CAP_NET_RAW
@@ -79,11 +94,32 @@ func judge(c Check, h held, landlock string) Check {
 	case h.uid == "0":
 		return c.warn(install, "the agent runs as root\n%s", detail)
 	case !h.noNewPrivs || !filter:
-		return c.warn(install, "the agent is not confined\n%s", detail)
+		return c.warn(fixOf(own), "the agent is not confined\n%s", detail)
 	case h.effective&^raw != 0:
 		return c.warn(install, "the agent has more capabilities than it needs\n%s", detail)
+	case !bound:
+		return c.ok("in force, but for what the agent could take from itself\n%s", detail)
 	}
 	return c.ok("in force\n%s", detail)
+}
+
+// fixOf chooses by whether the agent would confine itself, were it let.
+func fixOf(own *control.Confined) string {
+	if own != nil && !own.Seccomp && own.Landlock == 0 {
+		return install + "\n" + unbind
+	}
+	return install
+}
+
+func changes(own *control.Confined) string {
+	if own.Landlock == 0 {
+		return "no"
+	}
+	dirs := make([]string, len(own.Writable))
+	for i, dir := range own.Writable {
+		dirs[i] = quote.Path(dir)
+	}
+	return fmt.Sprintf("yes, version %d: below %s", own.Landlock, strings.Join(dirs, ", "))
 }
 
 func yes(b bool) string {
@@ -118,14 +154,4 @@ func capabilities(set uint64) string {
 		all = append(all, fmt.Sprintf("%d others", others))
 	}
 	return strings.Join(all, ", ")
-}
-
-// landlock says what the kernel has; whether another process uses it, it does not tell.
-func landlock() string {
-	const version = 1 // LANDLOCK_CREATE_RULESET_VERSION
-	abi, _, no := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, version)
-	if no != 0 {
-		return "this kernel has none"
-	}
-	return fmt.Sprintf("this kernel has it (version %d); it does not tell whether the agent uses it", abi)
 }

@@ -7,25 +7,34 @@ import (
 	"testing"
 
 	"capagent/capture/watch"
+	"capagent/service/control"
 )
 
 func TestWhatHoldsTheAgent(t *testing.T) {
 	t.Parallel()
 	const confined = "Name:\tcapagent\nUid:\t990\t990\t990\t990\nCapEff:\t0000000000002000\nCapBnd:\t0000000000002000\nNoNewPrivs:\t1\nSeccomp:\t2\n"
+	why := "landlock: this kernel has none"
+	itself := &control.Confined{Landlock: 7, Seccomp: true, Writable: []string{"/var/lib/capagent", "/srv/a\nb"}}
+	half, none := &control.Confined{Seccomp: true, Reason: &why}, &control.Confined{Reason: &why}
 	for name, tc := range map[string]struct {
 		text   string
+		own    *control.Confined
 		result Result
 		says   string
 	}{
-		"the unit's":   {confined, OK, "capabilities: CAP_NET_RAW\n"},
-		"root":         {strings.Replace(confined, "Uid:\t990\t990", "Uid:\t0\t0", 1), Warn, "runs as root"},
-		"no filter":    {strings.Replace(confined, "Seccomp:\t2", "Seccomp:\t0", 1), Warn, "not confined"},
-		"privileges":   {strings.Replace(confined, "NoNewPrivs:\t1", "NoNewPrivs:\t0", 1), Warn, "no new privileges: no"},
-		"capabilities": {strings.Replace(confined, "CapEff:\t0000000000002000", "CapEff:\t0000000000202001", 1), Warn, "CAP_NET_RAW, CAP_SYS_ADMIN, 1 others"},
-		"nonsense":     {"\x00::\nUid:\nCapEff: zzz\n", Warn, "not confined"},
+		"the unit's":          {confined, nil, OK, "capabilities: CAP_NET_RAW\n"},
+		"its own":             {confined, itself, OK, "version 7: below /var/lib/capagent, \"/srv/a\\nb\""},
+		"an old kernel":       {confined, half, OK, "in force, but for what the agent could take from itself\n"},
+		"why":                 {confined, half, OK, "not in force: landlock: this kernel has none"},
+		"root":                {strings.Replace(confined, "Uid:\t990\t990", "Uid:\t0\t0", 1), itself, Warn, "runs as root"},
+		"no filter":           {strings.Replace(confined, "Seccomp:\t2", "Seccomp:\t0", 1), none, Warn, "not confined"},
+		"no filter, so it is": {strings.Replace(confined, "Seccomp:\t2", "Seccomp:\t0", 1), none, Warn, "take confine = false out"},
+		"privileges":          {strings.Replace(confined, "NoNewPrivs:\t1", "NoNewPrivs:\t0", 1), itself, Warn, "no new privileges: no"},
+		"capabilities":        {strings.Replace(confined, "CapEff:\t0000000000002000", "CapEff:\t0000000000202001", 1), itself, Warn, "CAP_NET_RAW, CAP_SYS_ADMIN, 1 others"},
+		"nonsense":            {"\x00::\nUid:\nCapEff: zzz\n", nil, Warn, "not confined"},
 	} {
-		c := judge(about("sandbox", "sandboxing"), parseStatus([]byte(tc.text)), "none")
-		if c.Result != tc.result || !strings.Contains(c.Detail, tc.says) {
+		c := judge(about("sandbox", "sandboxing"), parseStatus([]byte(tc.text)), tc.own)
+		if c.Result != tc.result || !strings.Contains(c.Detail+c.Fix, tc.says) {
 			t.Errorf("%s: %+v", name, c)
 		}
 	}
