@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"capagent/internal/confine"
 )
 
 // childFD is the child's end: the first of exec.Cmd.ExtraFiles.
@@ -24,6 +26,17 @@ type Opener struct {
 	mu    sync.Mutex
 	conn  int
 	child *os.Process
+	gone  chan struct{}
+}
+
+// begin has the end of the child noticed; Close waits for it.
+func begin(conn int, child *os.Process) *Opener {
+	o := &Opener{conn: conn, child: child, gone: make(chan struct{})}
+	go func() {
+		defer close(o.gone)
+		_, _ = child.Wait() // how it ended tells nothing that its own line has not told
+	}()
+	return o
 }
 
 // handed is the variable that tells a program that was started anew by Restart of its
@@ -42,7 +55,7 @@ func Handed() *Opener {
 	if err != nil {
 		return nil
 	}
-	return &Opener{conn: conn, child: child}
+	return begin(conn, child)
 }
 
 // Restart starts this program anew, as the same process, without ambient capabilities:
@@ -79,7 +92,7 @@ func Start(ctx context.Context) (*Opener, error) {
 		_ = unix.Close(pair[0])
 		return nil, fmt.Errorf("packet sockets: %w", err)
 	}
-	o := &Opener{conn: pair[0], child: child.Process}
+	o := begin(pair[0], child.Process)
 	fd, err := o.Socket(false)
 	if err != nil {
 		return nil, errors.Join(err, o.Close())
@@ -89,6 +102,10 @@ func Start(ctx context.Context) (*Opener, error) {
 
 // PID is the child's.
 func (o *Opener) PID() int { return o.child.Pid }
+
+// Gone is closed when the child has ended. There is no other one: what it may do nobody
+// else may any more.
+func (o *Opener) Gone() <-chan struct{} { return o.gone }
 
 // Socket opens a packet socket that does not block and is closed on exec: SOCK_RAW, or
 // SOCK_DGRAM when cooked. It is bound to nothing yet.
@@ -147,13 +164,14 @@ func answered(conn int) error {
 func (o *Opener) Close() error {
 	err := unix.Close(o.conn)
 	_ = o.child.Kill()
-	_, _ = o.child.Wait() // it was killed
+	<-o.gone
 	return err
 }
 
 // Serve is the child's life: it opens what it is asked for until its parent is gone. It
-// keeps no other right than CAP_NET_RAW.
-func Serve() error {
+// keeps no other right than CAP_NET_RAW, and no system call but for this; that the system
+// does not let it be confined so is told, and stops it not.
+func Serve(told func(error)) error {
 	const want = 1 << unix.CAP_NET_RAW
 	if _, effective, err := capabilities(); err != nil || effective != want {
 		if err := errors.Join(err, keep(want)); err != nil {
@@ -162,6 +180,9 @@ func Serve() error {
 	}
 	if err := noNewPrivileges(); err != nil {
 		return err
+	}
+	if err := confine.PacketSockets(); err != nil {
+		told(err)
 	}
 	var ask [1]byte
 	for {

@@ -19,6 +19,9 @@ func (*Opener) Restart() error { return ErrUnsupported }
 // PID is 0.
 func (*Opener) PID() int { return 0 }
 
+// Gone is nil.
+func (*Opener) Gone() <-chan struct{} { return nil }
+
 // Socket fails.
 func (*Opener) Socket(bool) (int, error) { return -1, ErrUnsupported }
 
@@ -26,7 +29,7 @@ func (*Opener) Socket(bool) (int, error) { return -1, ErrUnsupported }
 func (*Opener) Close() error { return nil }
 
 // Serve fails.
-func Serve() error { return ErrUnsupported }
+func Serve(func(error)) error { return ErrUnsupported }
 
 // Drop fails.
 func Drop() error { return ErrUnsupported }

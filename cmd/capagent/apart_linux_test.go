@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -62,7 +63,17 @@ func TestTheRightToCaptureIsKeptApart(t *testing.T) {
 	})
 }
 
-func keptApart(t *testing.T, under ...string) {
+// agentApart is an agent of a user with CAP_NET_RAW that captures from vethrx, and its
+// child.
+type agentApart struct {
+	*exec.Cmd
+	pair              *traffic.Pair
+	log               *output
+	state, pid, child string
+}
+
+func startApart(t *testing.T, under ...string) agentApart {
+	t.Helper()
 	for _, tool := range append([]string{"setpriv"}, under[:min(len(under), 1)]...) {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skip(err)
@@ -107,44 +118,100 @@ func keptApart(t *testing.T, under ...string) {
 	if err != nil || child == "" {
 		t.Fatalf("there is no child: %v\n%s", err, log.String())
 	}
-	self := parentOf(t, child)
-	parent := strconv.Itoa(self)
-	for _, r := range rights(t, parent) {
+	return agentApart{agent, p, &log, state, strconv.Itoa(parentOf(t, child)), child}
+}
+
+func keptApart(t *testing.T, under ...string) {
+	a := startApart(t, under...)
+	for _, r := range rights(t, a.pid) {
 		if r != "0000000000000000" {
 			t.Errorf("the agent has %s", r)
 		}
 	}
-	for _, r := range rights(t, child) {
+	for _, r := range rights(t, a.child) {
 		if r != "0000000000002000" { // CAP_NET_RAW
 			t.Errorf("the child has %s", r)
 		}
 	}
-	if env, err := os.ReadFile("/proc/" + child + "/environ"); err != nil || len(env) > 0 {
+	if env, err := os.ReadFile("/proc/" + a.child + "/environ"); err != nil || len(env) > 0 {
 		t.Errorf("the child's environment: %q, %v", env, err)
 	}
 	const packets = 1000
-	if _, err := p.Send(t.Context(), traffic.Load{Size: 128, Rate: 10_000, Count: packets}); err != nil {
+	if _, err := a.pair.Send(t.Context(), traffic.Load{Size: 128, Rate: 10_000, Count: packets}); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(300 * time.Millisecond) // the kernel hands over what it still holds
-	if err := syscall.Kill(self, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	kill(t, a.pid, syscall.SIGTERM)
+	if err := a.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, a.log.String())
 	}
-	if err := agent.Wait(); err != nil {
-		t.Fatalf("%v\n%s", err, log.String())
-	}
-	files, err := filepath.Glob(filepath.Join(state, "spool", "*.pcapng"))
+	files, err := filepath.Glob(filepath.Join(a.state, "spool", "*.pcapng"))
 	if err != nil || len(files) == 0 {
-		t.Fatal(files, err, log.String())
+		t.Fatal(files, err, a.log.String())
 	}
 	if seen, err := traffic.Check(files...); err != nil || seen.Distinct != packets {
 		t.Errorf("%d of %d packets, %v", seen.Distinct, packets, err)
 	}
-	if _, err := os.Stat("/proc/" + child); err == nil {
+	if _, err := os.Stat("/proc/" + a.child); err == nil {
 		t.Error("the child outlives the agent")
 	}
-	if bytes.Contains([]byte(log.String()), []byte("hunter2")) {
+	if bytes.Contains([]byte(a.log.String()), []byte("hunter2")) {
 		t.Error("a secret is in the log")
+	}
+}
+
+func kill(t *testing.T, pid string, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(number(t, pid), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// number is the process that pid names.
+func number(t *testing.T, pid string) int {
+	t.Helper()
+	n, err := strconv.Atoi(pid)
+	if err != nil || n <= 1 {
+		t.Fatal(pid, err)
+	}
+	return n
+}
+
+// TestTheAgentEndsWithTheChildThatMayCapture: it can't have another one. It seals what it
+// captured and fails, so that the service manager starts both again.
+func TestTheAgentEndsWithTheChildThatMayCapture(t *testing.T) {
+	a := startApart(t)
+	if of := threads(t, number(t, a.child)); len(of) == 0 || of[0]["Seccomp"] != "2" || of[0]["NoNewPrivs"] != "1" {
+		t.Errorf("the child is not confined: %v", of)
+	}
+	const packets = 100
+	if _, err := a.pair.Send(t.Context(), traffic.Load{Size: 128, Rate: 10_000, Count: packets}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // the kernel hands over what it still holds
+	kill(t, a.child, syscall.SIGKILL)
+	late := time.AfterFunc(patience, func() { _ = a.Process.Kill() })
+	err := a.Wait()
+	late.Stop()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != exitFailed {
+		t.Errorf("%v\n%s", err, a.log.String())
+	}
+	said := 0
+	for line := range strings.Lines(a.log.String()) {
+		if strings.Contains(line, "the process that may open packet sockets has ended") {
+			said++
+		}
+	}
+	if said != 1 {
+		t.Errorf("said %d times:\n%s", said, a.log.String())
+	}
+	files, err := filepath.Glob(filepath.Join(a.state, "spool", "*.pcapng"))
+	if seen, err := traffic.Check(files...); err != nil || seen.Distinct != packets {
+		t.Errorf("%d of %d packets, %v", seen.Distinct, packets, err)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

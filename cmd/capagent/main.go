@@ -26,8 +26,9 @@ func main() {
 // packetSockets is the child that the agent keeps the right to capture in. It reads no
 // configuration and no secret.
 func packetSockets() int {
-	if err := opener.Serve(); err != nil {
-		fmt.Fprintln(os.Stderr, "capagent packet-sockets:", err)
+	told := func(err error) { fmt.Fprintln(os.Stderr, "capagent packet-sockets:", err) }
+	if err := opener.Serve(told); err != nil {
+		told(err)
 		return exitFailed
 	}
 	return exitOK

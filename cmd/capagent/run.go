@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"sync"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"capagent/capture/opener"
 	"capagent/internal/confine"
 	"capagent/internal/instance"
 	"capagent/internal/paths"
@@ -67,16 +64,16 @@ func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
 	trigger, ignoreTrigger := signals(triggerSignals)
 	defer ignoreTrigger()
 	own, _ := paths.Default(a.configPath) // a user's own places can be unknown
-	socket, join := keepApart(ctx, log)
-	defer join()
-	err = daemon.Run(ctx, daemon.Options{
-		Socket: socket, Confine: a.confine(ctx, cfg),
+	sockets := keepApart(ctx, log)
+	opts := daemon.Options{
+		Socket: sockets.socket(), Confine: a.confine(ctx, cfg),
 		Config: cfg, Load: a.fullConfig, Version: version, Log: log, Grace: grace,
 		Ready: a.ready, Stopping: func() { notify("STOPPING=1") },
 		Told:  func(text string) { notify("STATUS=" + text) },
 		Alive: func() { notify("WATCHDOG=1") }, Watchdog: watchdog(),
 		Reload: hup, Rotate: rotate, Trigger: trigger, System: systemName(), Control: control.Place(cfg.Control, cfg.StateDir(), own), Redactor: a.redactor,
-	})
+	}
+	err = sockets.during(ctx, func(ctx context.Context) error { return daemon.Run(ctx, opts) })
 	var taken *instance.TakenError
 	if errors.As(err, &taken) {
 		a.hint("%s", "stop that one first, or give this one its own state_dir")
@@ -102,34 +99,6 @@ func (a *app) confine(ctx context.Context, cfg service.Config) func(confine.Boun
 		return confine.Self
 	}
 	return func(confine.Bounds) confine.State { return confine.State{Writable: []string{}, Reason: why} }
-}
-
-// keepApart has the right to capture in a child, and takes it from this process, which
-// holds the secrets. Where that can't be done the agent captures by itself, as it does as
-// root.
-func keepApart(ctx context.Context, log zerolog.Logger) (socket func(cooked bool) (int, error), join func()) {
-	apart := func(o *opener.Opener) (func(bool) (int, error), func()) {
-		log.Info().Int("child", o.PID()).Msg("the right to capture is in a process of its own")
-		return o.Socket, func() { _ = o.Close() }
-	}
-	if o := opener.Handed(); o != nil {
-		return apart(o)
-	}
-	if !opener.May() {
-		return nil, func() {}
-	}
-	o, err := opener.Start(ctx)
-	if err == nil {
-		if err = opener.Drop(); err == nil {
-			return apart(o)
-		}
-		if errors.Is(err, fs.ErrPermission) { // a service's filter of system calls
-			err = o.Restart()
-		}
-		_ = o.Close()
-	}
-	log.Warn().Err(err).Str("class", "rights").Msg("the right to capture is not kept apart")
-	return nil, func() {}
 }
 
 // signals passes these signals on until stop is called. None are none: to
