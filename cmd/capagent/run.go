@@ -13,6 +13,7 @@ import (
 
 	"capagent/internal/confine"
 	"capagent/internal/instance"
+	"capagent/internal/ledger"
 	"capagent/internal/paths"
 	"capagent/service"
 	"capagent/service/control"
@@ -77,6 +78,10 @@ func (a *app) runDaemon(ctx context.Context, grace time.Duration) error {
 	var taken *instance.TakenError
 	if errors.As(err, &taken) {
 		a.hint("%s", "stop that one first, or give this one its own state_dir")
+	}
+	if errors.Is(err, ledger.ErrNewer) { // trying again makes it no older
+		a.hint("%s", "install that version again; install.md among the documents says how to go back to an older one")
+		return exitWith(exitConfig, fmt.Errorf("run: %w", err))
 	}
 	if errors.Is(err, context.Canceled) {
 		return nil // told to stop while it was starting: that is no failure

@@ -85,6 +85,8 @@ func unitWord(s string) (string, error) {
 	return s, nil
 }
 
+// unitForm is packaging/systemd/capagent.service with the verbs of unitText; a test
+// compares them.
 const unitForm = `[Unit]
 Description=Packet captures to CloudShark
 # Interfaces and servers that are not there yet are waited for by the agent itself.
@@ -97,10 +99,13 @@ Type=notify
 NotifyAccess=main
 ExecStart=%s
 ExecReload=%s
-# A wrong command line, a missing right and a wrong configuration get no better by trying again.
+# A missing right and a wrong configuration get no better by trying again. 2, a wrong
+# command line, is not among them: Go programs that crash, also by the watchdog, end so.
 Restart=on-failure
-RestartPreventExitStatus=2 77 78
+RestartPreventExitStatus=77 78
 RestartSec=10s
+WatchdogSec=60s
+# A ledger of an older version is brought up to date before the agent is ready.
 TimeoutStartSec=15min
 # Longer than capagent run --grace, so that the last file is sealed and recorded.
 TimeoutStopSec=60s
@@ -110,21 +115,30 @@ User=%[3]s
 Group=%[3]s
 StateDirectory=capagent
 StateDirectoryMode=0700
+CacheDirectory=capagent
+CacheDirectoryMode=0700
 ConfigurationDirectory=capagent
 ConfigurationDirectoryMode=0750
+# It holds the control socket, which the group capagent may use.
 RuntimeDirectory=capagent
 RuntimeDirectoryMode=0755
 UMask=0077
+
+# Secrets: a file that root alone can read becomes @{systemd:cloudshark-token} in
+# agent.toml. Use a drop-in (systemctl edit capagent), not this file.
+#LoadCredential=cloudshark-token:/etc/capagent/cloudshark-token
 
 # The one right: to open packet sockets.
 AmbientCapabilities=CAP_NET_RAW
 CapabilityBoundingSet=CAP_NET_RAW
 NoNewPrivileges=yes
+SecureBits=noroot-locked
 
 ProtectSystem=strict
 ProtectHome=%[4]s
 %[5]sPrivateTmp=yes
 PrivateDevices=yes
+DevicePolicy=closed
 ProtectClock=yes
 ProtectHostname=yes
 ProtectControlGroups=yes
@@ -133,7 +147,10 @@ ProtectKernelModules=yes
 ProtectKernelTunables=yes
 ProtectProc=invisible
 ProcSubset=pid
+PrivateMounts=yes
 RemoveIPC=yes
+KeyringMode=private
+
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 RestrictNamespaces=yes
 RestrictRealtime=yes
@@ -142,8 +159,13 @@ LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
+# The agent confines itself further once it is started. @sandbox, which is these, is not
+# known to systemd before 254.
+SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp
+SystemCallFilter=~@privileged @resources @mount @swap @reboot @debug @obsolete @cpu-emulation
 SystemCallErrorNumber=EPERM
+
+# Each watched folder takes two watches and each large one a few files.
 LimitNOFILE=65536
 LimitCORE=0
 TasksMax=512

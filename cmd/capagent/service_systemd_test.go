@@ -4,8 +4,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"capagent/capture/watch"
 	"capagent/internal/config"
@@ -20,7 +23,7 @@ func TestTheUnitSaysWhatTheAgentNeeds(t *testing.T) {
 	}
 	for _, line := range []string{
 		"Type=notify", "User=capagent", "StateDirectory=capagent", "AmbientCapabilities=CAP_NET_RAW", "CapabilityBoundingSet=CAP_NET_RAW",
-		"NoNewPrivileges=yes", "RestartPreventExitStatus=2 77 78", "WantedBy=multi-user.target",
+		"NoNewPrivileges=yes", "RestartPreventExitStatus=77 78", "WantedBy=multi-user.target",
 		`ExecStart="/opt/cap agent/capagent" --config /etc/100%%.toml run`,
 		`ExecReload="/opt/cap agent/capagent" --config /etc/100%%.toml reload`,
 		"ReadWritePaths=-/srv/pcap", `ReadWritePaths="-/home/me/my pcaps"`, "ProtectHome=read-only",
@@ -35,6 +38,23 @@ func TestTheUnitSaysWhatTheAgentNeeds(t *testing.T) {
 	plain, err := unitText("/usr/local/bin/capagent", []string{"run"}, nil)
 	if err != nil || !strings.Contains(plain, "ProtectHome=yes\n") || strings.Contains(plain, "ReadWritePaths") {
 		t.Errorf("%v\n%s", err, plain)
+	}
+}
+
+// A service that the command installs is bound as one that the package brings.
+func TestTheUnitIsThePackages(t *testing.T) {
+	t.Parallel()
+	packaged, err := os.ReadFile("../../packaging/systemd/capagent.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := regexp.MustCompile(`(?m)^Documentation=.*\n`).ReplaceAllString(string(packaged), "") // what the package brings besides
+	got, err := unitText("/usr/bin/capagent", []string{"run"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -104,7 +124,7 @@ func TestSystemdUnderstandsTheUnit(t *testing.T) {
 	if err != nil || strings.Contains(string(out), "capagent.service") {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
-	out, err = exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=22", "--no-pager", unit).CombinedOutput()
+	out, err = exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=16", "--no-pager", unit).CombinedOutput()
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if err != nil {
 		t.Errorf("security: %v: %s", err, lines[len(lines)-1])

@@ -187,6 +187,7 @@ func (d *Daemon) run(ctx context.Context, unclean bool) error {
 	if d.opts.Ready != nil {
 		d.opts.Ready()
 	}
+	d.keeper.tell()
 	<-ctx.Done()
 	if err := d.drain(abandon); err != nil {
 		return err
