@@ -58,14 +58,16 @@ func Handed() *Opener {
 	return begin(conn, child)
 }
 
-// Restart starts this program anew, as the same process, without ambient capabilities:
-// by that it loses all of them (capabilities(7)), also where a filter of system calls keeps
-// it from dropping them. It returns only when that fails.
+// Restart starts this program anew, as the same process, without the ambient capabilities
+// to capture and to change the network: by that it loses them (capabilities(7)), also where
+// a filter of system calls keeps it from dropping them. It returns only when that fails.
 func (o *Opener) Restart() error {
 	runtime.LockOSThread() // a capability belongs to a thread, and this one goes on
 	defer runtime.UnlockOSThread()
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return fmt.Errorf("clear ambient capabilities: %w", err)
+	for _, right := range []uintptr{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN} {
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_LOWER, right, 0, 0); err != nil {
+			return fmt.Errorf("lower ambient capabilities: %w", err)
+		}
 	}
 	if _, err := unix.FcntlInt(uintptr(o.conn), unix.F_SETFD, 0); err != nil {
 		return err
@@ -169,21 +171,25 @@ func (o *Opener) Close() error {
 }
 
 // Serve is the child's life: it opens what it is asked for until its parent is gone. It
-// keeps no other right than CAP_NET_RAW, and no system call but for this; that the system
-// does not let it be confined so is told, and stops it not.
+// keeps no other right than CAP_NET_RAW, and no system call but for this. Where the system
+// lets it have one of these bounds only, that will do; a missing filter is told.
 func Serve(told func(error)) error {
 	const want = 1 << unix.CAP_NET_RAW
-	if _, effective, err := capabilities(); err != nil || effective != want {
-		if err := errors.Join(err, keep(want)); err != nil {
-			return err
-		}
+	_, effective, more := capabilities()
+	if more == nil && effective != want {
+		more = keep(want)
 	}
 	if err := noNewPrivileges(); err != nil {
 		return err
 	}
-	if err := confine.PacketSockets(); err != nil {
+	switch err := confine.PacketSockets(); {
+	case err != nil && more != nil:
+		return more
+	case err != nil:
 		told(err)
 	}
+	// What it may have beside CAP_NET_RAW, as a service's filter of system calls keeps it
+	// from dropping anything, it has no system call for.
 	var ask [1]byte
 	for {
 		n, err := unix.Read(childFD, ask[:])
@@ -249,10 +255,7 @@ func keep(these uint64) error {
 		part := uint32(these >> (32 * i))
 		data[i] = unix.CapUserData{Effective: part, Permitted: part}
 	}
-	// First those that would come back with exec.
-	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0); errno != 0 {
-		return unsupported("clear ambient capabilities", errno)
-	}
+	// Ambient ones go with the others (capabilities(7)).
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0) //nolint:gosec // capset takes two pointers
 	if errno != 0 {
 		return unsupported("drop capabilities", errno)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 
 	"github.com/elastic/go-seccomp-bpf"
@@ -121,6 +122,8 @@ func filter(otherwise seccomp.Action, group seccomp.SyscallGroup) error {
 	if err != nil {
 		return err
 	}
+	runtime.LockOSThread() // without new privileges is first this thread, and by the filter the others
+	defer runtime.UnlockOSThread()
 	group.Names = slices.DeleteFunc(slices.Clone(group.Names), func(name string) bool { _, ok := machine.SyscallNames[name]; return !ok })
 	return seccomp.LoadFilter(seccomp.Filter{
 		NoNewPrivs: true, Flag: seccomp.FilterFlagTSync,

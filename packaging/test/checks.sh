@@ -53,12 +53,24 @@ T
 }
 told() { [ -n "$(property StatusText)" ]; }
 
+# rights shows what a process has: permitted, effective, what it could get, ambient.
+rights() { awk '/^Cap(Prm|Eff|Bnd|Amb)/ {printf "%s ", $2}' <<<"$1"; }
+held() { awk '/^(NoNewPrivs|Seccomp):/ {printf "%s ", $2}' <<<"$1"; }
+
 confinement() {
-  local pid status
+  local pid child status none=0000000000000000 raw=0000000000002000
   pid=$(property MainPID)
   status=$(box cat "/proc/$pid/status")
-  is "rights" "$(awk '/^Cap(Prm|Eff|Bnd|Amb)/ {printf "%s ", $2}' <<<"$status")" "0000000000002000 0000000000002000 0000000000002000 0000000000002000 "
-  is "no new privileges, system calls filtered" "$(awk '/^(NoNewPrivs|Seccomp):/ {printf "%s ", $2}' <<<"$status")" "1 2 "
+  is "the agent has no right" "$(rights "$status")" "$none $none $raw $none "
+  is "no new privileges, system calls filtered" "$(held "$status")" "1 2 "
+  child=$(box cat "/proc/$pid/task/$pid/children")
+  is "its one child opens packet sockets" "$(box cat "/proc/${child% }/cmdline" | tr '\0' ' ')" "/proc/self/exe packet-sockets "
+  status=$(box cat "/proc/${child% }/status")
+  is "and may capture, and nothing else" "$(rights "$status")" "$raw $raw $raw $raw "
+  is "no new privileges, system calls filtered" "$(held "$status")" "1 2 "
+  status=$(box capagent status --json | jq -c .agent.confined)
+  check "confined itself: $status" jq -e '.landlock > 0 and .seccomp and .reason == null and (.writable | index("/var/lib/capagent") and index("/run/capagent"))' <<<"$status"
+  check "doctor says so" box sh -c 'capagent doctor | grep -qx "ok    sandboxing: in force"'
   is "user" "$(box stat -c %U "/proc/$pid")" capagent
   is "state's owner and mode" "$(box stat -c '%U:%G %a' /var/lib/capagent)" "capagent:capagent 700"
   is "the socket's" "$(box stat -c '%U:%G %a' /run/capagent/control.sock)" "capagent:capagent 660"
@@ -118,15 +130,19 @@ reloading() {
 
 # Captures of another user, in a folder that the unit alone may not write to.
 folders_elsewhere() {
-  local before
+  local before pid child
   before=$(sessions)
   box groupadd pcap
   box useradd --gid pcap probe
   box install -d -o probe -g pcap -m 2770 /srv/captures
-  box cp /usr/share/doc/capagent/drop-ins/folders.conf /etc/systemd/system/capagent.service.d/
+  box sh -c 'cd /usr/share/doc/capagent/drop-ins && cp folders.conf lease.conf priority.conf /etc/systemd/system/capagent.service.d/'
   printf '[[watch]]\npath = "/srv/captures"\nafter = "delete"\n' | box sh -c 'cat >>/etc/capagent/agent.toml'
   box systemctl daemon-reload
   check "restart" box systemctl restart capagent
+  pid=$(property MainPID)
+  is "it has the drop-ins' rights, and not the one to capture" "$(box awk '/^CapEff/ {print $2}' "/proc/$pid/status")" 0000000010800000
+  child=$(box cat "/proc/$pid/task/$pid/children")
+  is "which its child has" "$(box cat "/proc/${child% }/cmdline" | tr '\0' ' ')" "/proc/self/exe packet-sockets "
   put /srv/captures/dns.pcap <examples/captures/dns.pcap
   box chown probe:pcap /srv/captures/dns.pcap
   box chmod 640 /srv/captures/dns.pcap
