@@ -110,7 +110,10 @@ func TestTheAgentConfinesItself(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	waitSessions(t, c.sandbox, 3)
-	c.until("permission denied", func(lines []map[string]any) bool { return strings.Contains(fmt.Sprint(lines), "permission denied") })
+	c.until("permission denied", func(lines []map[string]any) bool {
+		text := fmt.Sprint(lines)
+		return strings.Contains(text, "permission denied") && strings.Contains(text, "when this was another folder or none; restart it")
+	})
 	if _, err := os.Lstat(filepath.Join(other, "evidence.pcap")); err != nil {
 		t.Error(err)
 	}

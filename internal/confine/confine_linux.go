@@ -122,7 +122,7 @@ func filter(otherwise seccomp.Action, group seccomp.SyscallGroup) error {
 	if err != nil {
 		return err
 	}
-	runtime.LockOSThread() // without new privileges is first this thread, and by the filter the others
+	runtime.LockOSThread() // what this thread may gain no more is this thread's, until the filter brings it to all
 	defer runtime.UnlockOSThread()
 	group.Names = slices.DeleteFunc(slices.Clone(group.Names), func(name string) bool { _, ok := machine.SyscallNames[name]; return !ok })
 	return seccomp.LoadFilter(seccomp.Filter{

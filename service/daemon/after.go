@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"capagent/capture/watch"
+	"capagent/internal/confine"
 	"capagent/internal/failure"
 	"capagent/internal/ledger"
 	"capagent/service/retention"
@@ -47,8 +48,11 @@ func (k *keeper) act(ctx context.Context, a afterwards) error {
 		err = k.acts.Act(ctx, a.capture, rule, a.path, known.Stamp)
 	}
 	if err != nil {
-		f := failure.As(err)
-		k.d.problems.raise("after", a.folder.Path, "a file that was sent stays: "+err.Error(), f.Hint)
+		hint := failure.As(err).Hint
+		if errors.Is(err, fs.ErrPermission) && k.d.uncovered(confine.Bounds{Mounts: []string{a.folder.Path}}) != "" {
+			hint = "the agent confined itself at its start, when this was another folder or none; restart it"
+		}
+		k.d.problems.raise("after", a.folder.Path, "a file that was sent stays: "+err.Error(), hint)
 		return err
 	}
 	k.pokeAudit()
