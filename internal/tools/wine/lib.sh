@@ -1,54 +1,67 @@
-# Sourced by the scripts beside it, at the top of the source tree: makes a Wine
-# prefix of its own in $work, and says how Windows programs are built and run.
+# shellcheck shell=sh
+# Sourced by scripts that run Windows programs, at the top of the source tree, as root:
+# boots a Wine 10 of its own, and says how programs are built for it and run in it.
 #
-# Wine before 9 lacks two things that Go programs for Windows need:
-# - bcryptprimitives.dll: a shim of one function is built and put in;
-# - FileDispositionInformationEx: os.RemoveAll and os.Root.Remove then fail with
-#   "Invalid function", since Go falls back to the older call on three other
-#   answers only. An overlay of one line adds Wine's answer to those.
+# Debian 13's Wine lives in a tree of its own in $CACHE (1.4 GB, downloaded once), so
+# that it runs on any Linux. Its processes have a namespace of their own: what is left
+# of them ends with the script. $work and the source tree are where they are outside.
 
-missing=
-for pair in wine:wine x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64; do
-	command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
-done
-if [ -n "$missing" ]; then
-	[ "$(id -u)" = 0 ] || { echo "missing; as root: apt-get install --no-install-recommends$missing" >&2; exit 2; }
+CACHE=${CACHE:-/var/tmp/capagent-wine}
+tree=$CACHE/trixie
+[ "$(id -u)" = 0 ] || { echo "as root, please: it needs a namespace and a tree" >&2; exit 2; }
+if ! command -v debootstrap >/dev/null; then
 	apt-get update -q >/dev/null
-	# shellcheck disable=SC2086
-	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends debootstrap >/dev/null
 fi
-
-# Its wpcap.dll lacks a function without which gopacket panics when it is loaded,
-# so there is none: live capture needs Wine 10 (docs/capture.md).
-work=$(mktemp -d)
-export WINEPREFIX="$work/prefix" WINEARCH=win64 WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,mshtml,wpcap='
-unset DISPLAY WAYLAND_DISPLAY
+work=$(mktemp -d /var/tmp/capagent-wine.XXXXXX)
+leader=
 
 clean() {
-	WINEPREFIX="$work/prefix" wineserver -k 2>/dev/null || /usr/lib/wine/wineserver -k 2>/dev/null || true
+	[ -z "$leader" ] || kill -9 "$leader" 2>/dev/null # the first process of the namespace
 	rm -rf "$work" 2>/dev/null || { sleep 1; rm -rf "$work"; }
+	rmdir "$tree$work" 2>/dev/null || true # where it was mounted
 }
 trap clean EXIT
 trap 'exit 130' INT TERM
 
-echo "$(wine --version 2>/dev/null), $(go version)"
-wine wineboot -i >/dev/null 2>&1
-system32="$WINEPREFIX/drive_c/windows/system32"
-if [ ! -e "$system32/bcryptprimitives.dll" ]; then
-	x86_64-w64-mingw32-gcc -shared -O2 -o "$system32/bcryptprimitives.dll" internal/tools/wine/bcryptprimitives.c -ladvapi32
+if [ ! -e "$tree/.whole" ]; then
+	rm -rf "$tree"
+	mkdir -p "$CACHE"
+	debootstrap --variant=minbase --include=wine,wine64 trixie "$tree" >"$work/debootstrap.log" 2>&1 || { tail "$work/debootstrap.log" >&2; exit 1; }
+	touch "$tree/.whole"
 fi
 
-deleteat="$(go env GOROOT)/src/internal/syscall/windows/at_windows.go"
-sed 's/case STATUS_INVALID_INFO_CLASS,/case NTStatus(0xC0000002), STATUS_INVALID_INFO_CLASS,/' "$deleteat" >"$work/at_windows.go"
-if cmp -s "$deleteat" "$work/at_windows.go"; then
-	echo "the overlay of $deleteat no longer fits" >&2
-	exit 1
-fi
-printf '{"Replace":{"%s":"%s"}}\n' "$deleteat" "$work/at_windows.go" >"$work/overlay.json"
+# boot starts the namespace and a prefix. What it is made of is hidden from the host.
+boot() {
+	mkdir -p "$work/tmp"
+	unshare --mount --pid --fork --mount-proc="$tree/proc" sh -c '
+		tree=$1 work=$2 source=$3
+		mount --bind "$work/tmp" "$tree/tmp"
+		mkdir -p "$tree$work" "$tree$source"
+		mount --bind "$work" "$tree$work"
+		mount --bind "$source" "$tree$source"
+		mount --rbind /dev "$tree/dev"
+		exec chroot "$tree" sh -c "echo \$\$ >$work/leader; exec sleep infinity"' sh "$tree" "$work" "$PWD" 2>"$work/boot.log" &
+	until [ -s "$work/leader" ]; do
+		sleep 0.1
+		kill -0 $! 2>/dev/null || { cat "$work/boot.log" >&2; exit 1; }
+	done
+	leader=$(pgrep -P $! | head -1)
+	rm "$work/leader"
+	inside wine wineboot -i >"$work/boot.log" 2>&1 || { cat "$work/boot.log" >&2; exit 1; }
+	echo "$(inside wine --version 2>/dev/null), $(go version)"
+}
+
+# inside runs a command there, in the current folder.
+inside() {
+	nsenter -t "$leader" --mount --pid --root env --chdir="$PWD" -i PATH=/usr/bin:/bin HOME=/root LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/tmp \
+		WINEPREFIX="$work/prefix" WINEDEBUG="${WINEDEBUG:--all}" WINEDLLOVERRIDES='mscoree,mshtml=' "$@"
+}
 
 # windows runs the go command for Windows: windows build …
 windows() {
-	command=$1
-	shift
-	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go "$command" -overlay "$work/overlay.json" "$@"
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go "$@"
 }
+
+# dos is a path as Windows programs see it.
+dos() { echo "Z:$1" | tr / '\\'; }
