@@ -16,6 +16,9 @@ var errNone = errors.New("live capture is not built for " + runtime.GOOS + "/" +
 // Open fails: there is no engine for this system.
 func Open(context.Context, capture.Options) (capture.Source, error) { return nil, errNone }
 
+// Ready says what keeps every capture from running.
+func Ready() error { return errNone }
+
 func examine(all []Interface) ([]Interface, error) {
 	for i := range all {
 		all[i].Problem = errNone

@@ -12,6 +12,9 @@ import (
 // Open implements capture.Opener by Npcap.
 func Open(ctx context.Context, o capture.Options) (capture.Source, error) { return npcap.Open(ctx, o) }
 
+// Ready says what keeps every capture from running.
+func Ready() error { return npcap.Ready() }
+
 // examine says which interfaces Npcap knows, and adds those that only it knows.
 func examine(all []Interface) ([]Interface, error) {
 	devices, err := npcap.Devices()

@@ -1,6 +1,7 @@
 package npcap
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -17,6 +18,16 @@ type Device struct {
 	GUID        string // "{...}", "" for a device that is no adapter
 	MAC         net.HardwareAddr
 	path        string // \Device\NPF_{...}
+}
+
+// Ready says what of Npcap is missing: the library, or, where that finds no adapter, the
+// driver or the right to it.
+func Ready() error {
+	all, err := Devices()
+	if err == nil && len(all) == 0 {
+		err = errors.New("Npcap finds no interface: its driver does not run (sc query npcap), or this account may not use it")
+	}
+	return err
 }
 
 // Devices lists the adapters.

@@ -76,7 +76,7 @@ evidence, each content once, with a link or a reason for every file.
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	root.AddCommand(
 		a.runCommand(), a.uploadCommand(), a.importCommand(), a.inspectCommand(), a.findCommand(), a.huntCommand(), a.verdictsCommand(), a.lsCommand(), a.showCommand(), a.statusCommand(),
-		a.retryCommand(), a.verifyCommand(), a.reloadCommand(), a.rotateCommand(), a.triggerCommand(), a.captureCommand(), a.interfacesCommand(), a.checkCommand(), a.doctorCommand(), a.supportCommand(), a.serviceCommand(), a.pathsCommand(), a.sandboxCommand(), a.cadoCommand(), a.cloudTraxCommand(), a.cloudShareCommand(), a.versionCommand(),
+		a.retryCommand(), a.verifyCommand(), a.reloadCommand(), a.rotateCommand(), a.triggerCommand(), a.captureCommand(), a.interfacesCommand(), a.checkCommand(), a.doctorCommand(), a.supportCommand(), a.serviceCommand(), a.secretCommand(), a.pathsCommand(), a.sandboxCommand(), a.cadoCommand(), a.cloudTraxCommand(), a.cloudShareCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -36,9 +36,7 @@ brought the service, its own commands do all this (systemctl enable --now capage
 	add("start", "Start the service now", a.steer("started", system.Service.Start))
 	add("stop", "Stop the service now; what is captured is sealed and recorded first", a.steer("stopped", system.Service.Stop))
 	add("status", "Say what the service manager says; 69 when it does not run", a.serviceStatus)
-	if run := a.serviceRunCommand(); run != nil {
-		cmd.AddCommand(run)
-	}
+	cmd.AddCommand(a.serviceCommands()...)
 	return cmd
 }
 
@@ -107,6 +105,9 @@ func (a *app) installService(ctx context.Context) error {
 		return err
 	}
 	if err := s.Install(); err != nil {
+		return serviceError("install", err)
+	}
+	if err := a.afterInstall(); err != nil {
 		return serviceError("install", err)
 	}
 	if cfg, wrong := a.fullConfig(ctx); wrong != nil {

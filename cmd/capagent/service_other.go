@@ -4,5 +4,10 @@ package main
 
 import "github.com/spf13/cobra"
 
-// serviceRunCommand is for Windows: other managers start `capagent run`.
-func (a *app) serviceRunCommand() *cobra.Command { return nil }
+// serviceCommands are for Windows: other managers start `capagent run`.
+func (a *app) serviceCommands() []*cobra.Command { return nil }
+
+func (a *app) afterInstall() error { return nil }
+
+// makeVault is for Windows: DPAPI is nowhere else.
+func makeVault() error { return nil }

@@ -5,18 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"time"
 
 	system "github.com/kardianos/service"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/windows/svc"
+
+	"capagent/capture/live"
 )
 
 // serviceGrace is how long uploads may go on after a stop. The manager is told all the
 // while that it goes on; where it has no patience, as when the machine goes down, what
 // was captured is sealed by then: that comes first.
 const serviceGrace = 15 * time.Second
+
+// preshutdownTime is how long a stop takes at most.
+const preshutdownTime = serviceGrace + 20*time.Second
 
 // serviceRunCommand is what the manager starts. That a process is a service can't be
 // told for certain (Wine says it is none), so it is said.
@@ -28,29 +34,58 @@ func (a *app) serviceRunCommand() *cobra.Command {
 }
 
 func (a *app) serve(ctx context.Context) error {
-	cfg, _ := a.config(ctx) // of a wrong one, what was right
-	if dir := cfg.StateDir(); dir != "" {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		log := &rolling{path: filepath.Join(dir, serviceLog), most: 10 << 20}
-		defer func() { _ = log.Close() }() // each line is written as it comes
-		a.stderr, a.onTerminal = masked{log, a.redactor}, false
-	}
-	told := func(bool, string) {}
-	if s, err := a.managed(nil); err == nil {
-		if events, err := s.SystemLogger(nil); err == nil {
-			told = func(wrong bool, text string) { tellEvents(events, wrong, a.redactor.String(text)) }
-		}
-	}
+	told := a.eventLog()
 	return svc.Run(serviceName, &underSCM{
 		told: told, tick: 2 * time.Second, crash: os.Exit,
 		work: func(ready func()) func(context.Context) error {
 			a.onReady = ready
-			return func(ctx context.Context) error { return a.runDaemon(ctx, serviceGrace) }
+			return func(ctx context.Context) error { return a.serviceRun(ctx, told) }
 		},
 		ctx: ctx,
 	})
+}
+
+// serviceRun is the agent as the service, with a log file of its own.
+func (a *app) serviceRun(ctx context.Context, told func(bool, string)) error {
+	cfg, _ := a.config(ctx) // of a wrong one, what was right
+	if err := makeRoom(cfg.StateDir()); err != nil {
+		return exitWith(exitPermission, err)
+	}
+	if dir := cfg.StateDir(); dir != "" {
+		log := &rolling{path: filepath.Join(dir, serviceLog), most: 10 << 20}
+		defer func() { _ = log.Close() }() // each line is written as it comes
+		a.stderr, a.onTerminal = masked{log, a.redactor}, false
+	}
+	if len(cfg.Capture) > 0 {
+		if err := live.Ready(); err != nil {
+			text := fmt.Sprintf("live captures can't run under the service's account (%s): %v; watched folders go on", accountName(), err)
+			told(true, text)
+			a.say("%s", text)
+		}
+	}
+	return a.runDaemon(ctx, serviceGrace)
+}
+
+// accountName is the account that this process runs under.
+func accountName() string {
+	u, err := user.Current()
+	if err != nil {
+		return "unknown"
+	}
+	return u.Username
+}
+
+// eventLog returns what writes a line to the Event Log, as far as there is one.
+func (a *app) eventLog() func(wrong bool, text string) {
+	s, err := a.managed(nil)
+	if err != nil {
+		return func(bool, string) {}
+	}
+	events, err := s.SystemLogger(nil)
+	if err != nil {
+		return func(bool, string) {}
+	}
+	return func(wrong bool, text string) { tellEvents(events, wrong, a.redactor.String(text)) }
 }
 
 // tellEvents writes to the Event Log, which may refuse.
@@ -71,7 +106,9 @@ type underSCM struct {
 	crash func(code int)
 }
 
-const accepted = svc.AcceptStop | svc.AcceptShutdown
+// A service that takes PRESHUTDOWN hears of a shutdown while network and disks still
+// work, and has preshutdownTime for its end.
+const accepted = svc.AcceptStop | svc.AcceptShutdown | svc.AcceptPreShutdown
 
 // Execute implements svc.Handler. The manager hears of each step within its time: a
 // state that lasts is told again and again, each time with another check point.
@@ -99,10 +136,13 @@ func (u *underSCM) Execute(_ []string, requests <-chan svc.ChangeRequest, change
 			switch r.Cmd {
 			case svc.Interrogate:
 				changes <- r.CurrentStatus
-			case svc.Stop, svc.Shutdown:
+			case svc.Stop, svc.Shutdown, svc.PreShutdown:
+				if now.State == svc.StopPending {
+					continue // a stop, and then the machine's end
+				}
 				ready = nil
 				stop()
-				now = svc.Status{State: svc.StopPending, CheckPoint: 1, WaitHint: uint32((serviceGrace + 20*time.Second) / time.Millisecond)}
+				now = svc.Status{State: svc.StopPending, CheckPoint: 1, WaitHint: uint32(preshutdownTime / time.Millisecond)}
 				changes <- now
 			}
 		case <-tick.C:

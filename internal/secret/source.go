@@ -31,7 +31,7 @@ type Source struct {
 	// Key is the configuration key of the literal ("cloudshark.token"). The
 	// other forms are Key+"_file" and Key+"_command"; errors name the one used.
 	Key     string
-	Value   Secret // a literal, or a reference "@{env|file|systemd|keyring:name}"
+	Value   Secret // a literal, or a reference "@{env|file|systemd|keyring|dpapi:name}"
 	File    string // path of a file that holds the secret
 	Command string // program and arguments whose standard output is the secret
 	// Dir is where relative paths begin; empty means the working directory.
@@ -129,10 +129,12 @@ func (src Source) reference(ctx context.Context) (Secret, error) {
 		return src.file(name)
 	case "systemd":
 		return src.systemd(name)
-	case "keyring":
+	case Keyring:
 		return src.keyring(ctx, name)
+	case DPAPI:
+		return src.dpapi(name)
 	default:
-		return Secret{}, errors.New("unknown kind of reference; expected env, file, systemd or keyring")
+		return Secret{}, errors.New("unknown kind of reference; expected env, file, systemd, keyring or dpapi")
 	}
 }
 
@@ -170,6 +172,14 @@ func (src Source) systemd(name string) (Secret, error) {
 	return value, nil
 }
 
+func (src Source) dpapi(name string) (Secret, error) {
+	value, err := machineVault(src.LookupEnv).get(name)
+	if err != nil {
+		return Secret{}, fmt.Errorf("@{dpapi:%s}: %w", name, err)
+	}
+	return value, nil
+}
+
 func (src Source) keyring(ctx context.Context, name string) (Secret, error) {
 	if !entryName.MatchString(name) {
 		return Secret{}, errors.New(`expected the name of an entry, as in "@{keyring:name}"`)
@@ -197,8 +207,7 @@ func (src Source) keyring(ctx context.Context, name string) (Secret, error) {
 	case errors.Is(a.err, keyring.ErrNotFound):
 		return Secret{}, fmt.Errorf("@{keyring:%s}: no entry of that name for service %q", name, keyringService)
 	case a.err != nil:
-		// The library's text is about D-Bus and helps nobody.
-		return Secret{}, fmt.Errorf("@{keyring:%s}: no keyring can be reached; it needs a desktop session, so servers use a _file key or a systemd credential", name)
+		return Secret{}, fmt.Errorf("@{keyring:%s}: %w", name, errNoKeyring)
 	case a.value == "":
 		return Secret{}, fmt.Errorf("@{keyring:%s}: the entry is empty", name)
 	case len(a.value) > maxBytes:

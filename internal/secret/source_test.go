@@ -153,7 +153,7 @@ func TestRefusalsNameTheKeyAndTheWayOut(t *testing.T) {
 		{"no systemd", Source{Value: literal(t, "@{systemd:tok}")}, []string{"@{systemd:tok}", "CREDENTIALS_DIRECTORY", "LoadCredential=tok"}},
 		{"credential above the folder", Source{Value: literal(t, "@{systemd:../tok}")}, []string{"name of a credential"}},
 		{"no keyring entry", Source{Value: literal(t, "@{keyring:nope}")}, []string{"@{keyring:nope}", "no entry"}},
-		{"unknown store", Source{Value: literal(t, "@{vault:"+canary+"}")}, []string{"env, file, systemd or keyring"}},
+		{"unknown store", Source{Value: literal(t, "@{vault:"+canary+"}")}, []string{"env, file, systemd, keyring or dpapi"}},
 		{"broken reference", Source{Value: literal(t, "@{"+canary)}, []string{"expected a reference"}},
 	}
 	for _, tt := range tests {
