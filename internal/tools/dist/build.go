@@ -114,11 +114,16 @@ func exitCodes(page string) ([]gendocs.Exit, error) {
 	return all, nil
 }
 
-// platform builds the program, its archive, and on Linux its packages.
+// platform builds the program, its archive, and its packages or its installer.
 func (b *builder) platform(p platform) error {
 	program := filepath.Join(b.work, p.os+"-"+p.arch, p.program())
 	if err := b.compile(p, program); err != nil {
 		return err
+	}
+	if p.os == "windows" {
+		if err := b.sign(program); err != nil {
+			return err
+		}
 	}
 	parts, err := sbom.Of(program, "capagent", b.version, b.made)
 	if err != nil {
@@ -144,10 +149,13 @@ func (b *builder) platform(p platform) error {
 	if err := b.archive(p, name, files); err != nil {
 		return err
 	}
-	if p.os != "linux" {
-		return nil
+	switch p.os {
+	case "linux":
+		return b.packages(p, files)
+	case "windows":
+		return b.msi(p, name, files)
 	}
-	return b.packages(p, files)
+	return nil
 }
 
 // maxProgram is promised to users (docs/install.md), in bytes.
