@@ -141,7 +141,11 @@ func (b *builder) platform(p platform) error {
 	if err := checkSize(len(text)); err != nil {
 		return err
 	}
-	files := append([]file{{p.program(), text, 0o755}, {"capagent.cdx.json", parts, 0o644}}, b.common...)
+	terms, err := b.licencesOf(p, program)
+	if err != nil {
+		return err
+	}
+	files := append([]file{{p.program(), text, 0o755}, {"capagent.cdx.json", parts, 0o644}, {licences, terms, 0o644}}, b.common...)
 	files, err = b.extras(p, files)
 	if err != nil {
 		return err
