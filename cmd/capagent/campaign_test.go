@@ -167,7 +167,7 @@ func TestBigFileStaysSmall(t *testing.T) {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	start := time.Now()
-	out, err := cmd.Output()
+	out, rss, err := outputAndPeak(cmd)
 	if err != nil {
 		t.Fatalf("upload: %v\n%s", err, &stderr)
 	}
@@ -178,7 +178,6 @@ func TestBigFileStaysSmall(t *testing.T) {
 	if err := json.Unmarshal(out, &v); err != nil || v.State != "done" || v.Size < int64(size) {
 		t.Fatalf("%v: %s", err, out)
 	}
-	rss := int64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss) >> 10 //nolint:unconvert // int32 on 32 bits
 	t.Logf("%d bytes in %v, at most %d MB resident", v.Size, time.Since(start).Round(time.Millisecond), rss)
 	if limit := int64(64); rss >= limit && !race.Enabled {
 		t.Errorf("%d MB resident, want less than %d", rss, limit)
