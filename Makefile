@@ -9,7 +9,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo -race -gcflags=modernc.org/...=-race=false -gcflags=github.com/klauspost/...=-race=false)
 export GORACE := atexit_sleep_ms=20 # not a second at the end of each of a thousand commands
 
-.PHONY: build dist dist-twice nspawn demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect bench-idle oracle soak-capture judge-capture campaign explain crash soak wine filters fuzz captures
+.PHONY: build dist dist-twice nspawn demo demo-stop test lint fmt cross bench bench-capture bench-agent bench-inspect bench-idle oracle soak-capture judge-capture campaign explain crash soak wine wine-service filters fuzz captures
 
 build: ## the program, in ./capagent
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o capagent ./cmd/capagent
@@ -96,6 +96,9 @@ soak: ## an hour of bad networks, and 30 simulated days (as root)
 
 wine: ## the tests, built for Windows, under Wine 10 (as root; downloads 1.4 GB once)
 	internal/tools/wine/run.sh
+
+wine-service: ## the Windows installer under Wine 10: installed, running, upgraded, removed (as root)
+	packaging/test/windows.sh
 
 SUITE ?=
 filters: ## filters against libpcap: 1,000,000 random trials, man page, regressions; SUITE=DIR of its sources: its own tests too (as root)

@@ -25,7 +25,7 @@ type Device struct {
 func Ready() error {
 	all, err := Devices()
 	if err == nil && len(all) == 0 {
-		err = errors.New("Npcap finds no interface: its driver does not run (sc query npcap), or this account may not use it")
+		err = errors.New("no interface is found by Npcap: its driver does not run (sc query npcap), or this account may not use it")
 	}
 	return err
 }

@@ -81,7 +81,7 @@ func (a *app) prepare(ctx context.Context, g given, told func(bool, string)) err
 		return err
 	}
 	if err := setRecovery(); err != nil {
-		told(true, "the service is not restarted after a crash: "+err.Error())
+		told(true, "not all of the service could be set up: "+err.Error())
 	}
 	return nil
 }
@@ -196,29 +196,29 @@ func setRecovery() error {
 		return err
 	}
 	defer func() { _ = s.Close() }()
-	if err := quoteProgram(s); err != nil {
-		return err
-	}
 	restart := mgr.RecoveryAction{Type: mgr.ServiceRestart, Delay: 10 * time.Second}
-	if err := s.SetRecoveryActions([]mgr.RecoveryAction{restart, restart, restart}, 24*60*60); err != nil {
-		return err
-	}
 	timeout := uint32(preshutdownTime / time.Millisecond) // SERVICE_PRESHUTDOWN_INFO
-	return windows.ChangeServiceConfig2(s.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&timeout)))
+	return errors.Join(
+		s.SetRecoveryActions([]mgr.RecoveryAction{restart, restart, restart}, 24*60*60),
+		windows.ChangeServiceConfig2(s.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&timeout))), //nolint:gosec // the call takes a structure as bytes
+		quoteProgram(s.Handle),
+	)
 }
 
 // quoteProgram puts a program's path in quotes: without them C:\Program.exe would be
 // tried first. Not every installer sees to that.
-func quoteProgram(s *mgr.Service) error {
-	cfg, err := s.Config()
-	if err != nil {
-		return err
-	}
+func quoteProgram(service windows.Handle) error {
 	program, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	args, bare := strings.CutPrefix(cfg.BinaryPathName, program)
+	var most [8 << 10]byte // as much as there can be
+	var needed uint32
+	cfg := (*windows.QUERY_SERVICE_CONFIG)(unsafe.Pointer(&most)) //nolint:gosec // the call fills it, with texts behind it
+	if err := windows.QueryServiceConfig(service, cfg, uint32(len(most)), &needed); err != nil {
+		return err
+	}
+	args, bare := strings.CutPrefix(windows.UTF16PtrToString(cfg.BinaryPathName), program)
 	if !bare {
 		return nil
 	}
@@ -227,5 +227,5 @@ func quoteProgram(s *mgr.Service) error {
 		return err
 	}
 	const same = windows.SERVICE_NO_CHANGE
-	return windows.ChangeServiceConfig(s.Handle, same, same, same, line, nil, nil, nil, nil, nil, nil)
+	return windows.ChangeServiceConfig(service, same, same, same, line, nil, nil, nil, nil, nil, nil)
 }
