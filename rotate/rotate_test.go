@@ -415,6 +415,9 @@ func TestTenThousandFiles(t *testing.T) {
 		}
 	}
 	fds2, goroutines2, heap2 := state()
+	if runtime.GOOS == "windows" {
+		fds2 = fds // under Wine those are Wine's own
+	}
 	if fds2 > fds || goroutines2 > goroutines || heap2 > heap+256<<10 {
 		t.Errorf("%d descriptors, %d goroutines, %d bytes became %d, %d, %d", fds, goroutines, heap, fds2, goroutines2, heap2)
 	}

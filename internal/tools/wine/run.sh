@@ -10,8 +10,11 @@ boot
 
 packages=${*:-$(GOOS=windows CGO_ENABLED=0 go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./... | sed "s|^$PWD/||")}
 
-# What is left out, and why.
-skip='^(TestLinksLeadNowhere|TestASpoolNamedByALink|TestOnlyWhatWasRecordedIsDeleted|TestSilenceEndsARequestAndMovementDoesNot|TestMaxConnsBoundsParallelRequests)$|^TestAFileThatComesInTheLastMoment$/linked$'
+# What is left out, and why. Wine makes no symbolic links and says that it did, so what
+# the tests find in their place is nothing at all. It removes a name only when the last
+# one closes the file. Two tests of internal/httpx expect bytes to move within 100 ms,
+# which it does not manage on a busy machine. And one asks for Unix's word for a reset.
+skip='^(TestLinksLeadNowhere|TestASpoolNamedByALink|TestOnlyWhatWasRecordedIsDeleted|TestSilenceEndsARequestAndMovementDoesNot|TestMaxConnsBoundsParallelRequests|TestLinksAreFollowedOnlyWhereTheUserNamesThem|TestInside|TestTheEndComesWhateverHangs|TestALogLineIsATrigger)$|^TestAcceptingFaultsStoreOneSession$/rst=true$|^TestAFileThatComesInTheLastMoment$/linked$'
 
 # The commands' other tests need a Unix shell, or hours.
 only() { if [ "$1" = cmd/capagent ]; then echo '^(TestOnWindows|TestNoSignals)'; else echo .; fi; }
@@ -54,7 +57,7 @@ interrupted() {
 		[ $tries -le 300 ] && kill -0 $agent 2>/dev/null || return 1
 		sleep 0.1
 	done
-	kill -INT $agent
+	kill -INT "$(pgrep -P $agent | head -1)" # nsenter, and in the namespace the program
 	wait $agent && grep -q '"stopped"' "$work/agent.txt" && ! grep -q reload "$work/agent.txt"
 }
 if interrupted; then
