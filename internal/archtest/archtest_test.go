@@ -18,7 +18,6 @@ const module = "capagent/"
 // gopacketAllowed are the only packages that may import google/gopacket, with
 // the reason: its decoders are unmaintained and must be kept behind few doors.
 var gopacketAllowed = map[string]string{
-	"upload/cloudsharktest":      "packet summaries on the sandbox's page, decoded under recover",
 	"capture/npcap":              "Npcap's wpcap.dll without a C compiler; packets are taken as bytes, none is decoded",
 	"capture/bsd":                "the packet filter device of macOS and the BSDs; packets are taken as bytes",
 	"internal/tools/gencaptures": "writes the example captures; never part of the agent",

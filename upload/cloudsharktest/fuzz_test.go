@@ -21,9 +21,8 @@ func FuzzDissect(f *testing.F) {
 	dns := packet(1, 120)
 	copy(dns[36:], []byte{0, 53, 0, 86, 0, 0, 0x1a, 0x2b, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0, 1, 'a', 0, 0, 1, 0, 1, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 1, 2, 3, 4})
 	f.Add(dns, 1)
-	d := newDissector()
 	f.Fuzz(func(t *testing.T, data []byte, link int) {
-		r := d.dissect(data, link)
+		r := dissect(data, link)
 		for _, text := range []string{r.Source, r.Destination, r.Protocol, r.Info} {
 			if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) && r != '\u200d' }) {
 				t.Errorf("%+q", text)

@@ -64,7 +64,6 @@ func summarise(r io.Reader, notes []Annotation) summary {
 		texts[n.Frame] = n.Text
 	}
 	var (
-		d      = newDissector()
 		counts = map[string]*protocol{}
 		p      pcapio.Packet
 		first  int64
@@ -81,7 +80,7 @@ func summarise(r io.Reader, notes []Annotation) summary {
 			first = p.Time
 		}
 		out.Seen++
-		line := d.dissect(p.Data, p.LinkType)
+		line := dissect(p.Data, p.LinkType)
 		c := counts[line.Protocol]
 		if c == nil {
 			c = &protocol{Name: line.Protocol, Class: line.Class}
