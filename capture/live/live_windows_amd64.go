@@ -39,4 +39,4 @@ func examine(all []Interface) ([]Interface, error) {
 	return all, nil
 }
 
-var errUnknownToNpcap = errors.New("Npcap does not offer it")
+var errUnknownToNpcap = errors.New("not offered by Npcap")

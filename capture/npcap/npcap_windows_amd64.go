@@ -19,7 +19,7 @@ import (
 )
 
 // ErrMissing says that there is no Npcap.
-var ErrMissing = errors.New("Npcap is not installed; get it from https://npcap.com")
+var ErrMissing = errors.New("there is no Npcap; get it from https://npcap.com")
 
 // Open implements capture.Opener. Fanout, Blind and Event have no meaning here.
 func Open(ctx context.Context, o capture.Options) (capture.Source, error) {

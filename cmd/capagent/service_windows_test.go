@@ -88,6 +88,28 @@ func TestOnWindowsTheServiceManagerIsToldOfEachStep(t *testing.T) {
 	}
 }
 
+func TestOnWindowsTheMachinesEndIsAStop(t *testing.T) {
+	for _, end := range []svc.Cmd{svc.PreShutdown, svc.Shutdown} {
+		u := startUnderSCM(t)
+		(<-u.begun)()
+		u.until(t, svc.Running)
+		u.requests <- svc.ChangeRequest{Cmd: end}
+		first := u.until(t, svc.StopPending)
+		u.requests <- svc.ChangeRequest{Cmd: svc.Stop} // one is enough
+		for range 3 {
+			later := u.until(t, svc.StopPending)
+			if later.CheckPoint <= first.CheckPoint {
+				t.Errorf("%d: check points go back: %v, %v", end, first, later)
+			}
+			first = later
+		}
+		u.finish <- nil
+		if code := <-u.result; code != 0 || u.crashed != 0 {
+			t.Errorf("%d: ended with %d, crashed with %d", end, code, u.crashed)
+		}
+	}
+}
+
 func TestOnWindowsAWrongConfigurationIsNoCrash(t *testing.T) {
 	u := startUnderSCM(t)
 	<-u.begun

@@ -7,7 +7,7 @@ import "errors"
 // vault stands for the store that only Windows has.
 type vault struct{}
 
-func machineVault(func(string) (string, bool)) vault { return vault{} }
+func machineVault() vault { return vault{} }
 
 var errNoDPAPI = errors.New("only Windows has DPAPI; servers use a _file key or a systemd credential, laptops the keyring")
 

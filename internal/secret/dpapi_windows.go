@@ -18,11 +18,11 @@ import (
 type vault struct{ dir string }
 
 // Vault is the folder of DPAPI's secrets. Who makes it sees to its access list.
-func Vault() string { return machineVault(os.LookupEnv).dir }
+func Vault() string { return machineVault().dir }
 
 // machineVault is below %ProgramData%, as all that belongs to the service.
-func machineVault(lookup func(string) (string, bool)) vault {
-	root, _ := lookup("ProgramData")
+func machineVault() vault {
+	root := os.Getenv("ProgramData")
 	if root == "" {
 		root = `C:\ProgramData`
 	}

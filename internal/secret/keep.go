@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"time"
 
@@ -47,7 +46,7 @@ func Keep(ctx context.Context, store, name string, value Secret) (reference stri
 	}
 	return reference, kept(store, name, func() error {
 		if store == DPAPI {
-			return machineVault(os.LookupEnv).keep(name, value)
+			return machineVault().keep(name, value)
 		}
 		return waitFor(ctx, func() error { return keyring.Set(keyringService, name, value.Reveal()) })
 	})
@@ -57,7 +56,7 @@ func Keep(ctx context.Context, store, name string, value Secret) (reference stri
 func Forget(ctx context.Context, store, name string) error {
 	return kept(store, name, func() error {
 		if store == DPAPI {
-			return machineVault(os.LookupEnv).forget(name)
+			return machineVault().forget(name)
 		}
 		return waitFor(ctx, func() error { return keyring.Delete(keyringService, name) })
 	})

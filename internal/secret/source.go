@@ -173,7 +173,7 @@ func (src Source) systemd(name string) (Secret, error) {
 }
 
 func (src Source) dpapi(name string) (Secret, error) {
-	value, err := machineVault(src.LookupEnv).get(name)
+	value, err := machineVault().get(name)
 	if err != nil {
 		return Secret{}, fmt.Errorf("@{dpapi:%s}: %w", name, err)
 	}

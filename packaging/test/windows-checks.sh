@@ -72,9 +72,16 @@ secrets() {
 
 # A live capture by Wine's wpcap.dll, which is libpcap. A stop seals the file it writes.
 captures() {
+  overrides='HKCU\Software\Wine\DllOverrides'
 
   printf '[[capture]]\nname = "cable"\ninterface = "lan0"\n' >>"$data/agent.toml"
   check "a stop" stop
+  inside wine reg add "$overrides" /v wpcap /d '' /f >/dev/null 2>&1
+  check "a start without Npcap" start
+  check "is one, and the Event Log says what is missing" grep -aq 'eventlog.*live captures can.*no Npcap' "$work/events"
+  check "as the log does" grep -q 'no Npcap' "$data/state/agent.log"
+  stop
+  inside wine reg delete "$overrides" /v wpcap /f >/dev/null 2>&1
   check "a start with a live capture" start
   until_true 30 capturing || not_ok "it captures"
   beside ping -q -c 20 -i 0.05 -W 1 10.99.0.3 >/dev/null 2>&1 # ARP at least

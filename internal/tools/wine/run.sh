@@ -57,7 +57,9 @@ interrupted() {
 		[ $tries -le 300 ] && kill -0 $agent 2>/dev/null || return 1
 		sleep 0.1
 	done
-	kill -INT "$(pgrep -P $agent | head -1)" # nsenter, and in the namespace the program
+	program=$agent # the shell, whose child is nsenter, whose child is the program
+	while child=$(pgrep -P "$program"); do program=$child; done
+	kill -INT "$program"
 	wait $agent && grep -q '"stopped"' "$work/agent.txt" && ! grep -q reload "$work/agent.txt"
 }
 if interrupted; then
