@@ -21,7 +21,8 @@ config='C:\ProgramData\capagent\agent.toml'
 
 start_sandbox() {
   data=$work/prefix/drive_c/ProgramData/capagent
-  beside "$work/capagent" sandbox --dir "$work/sandbox" --listen 127.0.0.1:8765 >"$work/sandbox.log" 2>&1 &
+  nsenter -t "$leader" --net "$work/capagent" sandbox --dir "$work/sandbox" --listen 127.0.0.1:8765 >"$work/sandbox.log" 2>&1 &
+  sandbox=$!
   until_true 20 test -s "$work/sandbox/agent.toml" || { echo "the sandbox does not start"; cat "$work/sandbox.log"; exit 1; }
   # Wine ends services with its last program: one that waits for a word that never comes.
   mkfifo "$work/stay"

@@ -21,7 +21,8 @@ fi
 # shellcheck source=packaging/test/windows-checks.sh
 . packaging/test/windows-checks.sh
 
-passed=0 failed=0
+passed=0 failed=0 sandbox=''
+trap '[ -z "$sandbox" ] || kill "$sandbox"; clean' EXIT
 ok() { passed=$((passed + 1)) && echo "ok     $*"; }
 not_ok() { failed=$((failed + 1)) && echo "not ok $*"; }
 check() { # what, command…
