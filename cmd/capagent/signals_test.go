@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-func TestNoSignalsAreNone(t *testing.T) {
-	t.Parallel()
+func TestNoSignalsAreNone(t *testing.T) { // not beside others: the signal is for the whole process
 	passed, stop := signals(nil)
 	defer stop()
 	all := make(chan os.Signal, 1)
