@@ -7,8 +7,10 @@ cd "$(dirname "$0")/../.."
 # Not in RAM: two caches take some gigabytes.
 work=$(mktemp -d /var/tmp/capagent-twice.XXXXXX)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+# Both before either is built: a commit may come meanwhile.
+git clone --quiet "$PWD" "$work/a"
+git clone --quiet "$work/a" "$work/another/place/with/a/longer/name"
 build() { # folder, umask, time zone, language, platforms
-  git clone --quiet "$PWD" "$work/$1"
   (cd "$work/$1" && umask "$2" && TZ=$3 LC_ALL=$4 GOCACHE=$work/cache-${1//\//-} make -s dist PLATFORMS="$5")
 }
 build a 022 UTC C "${1-}"
